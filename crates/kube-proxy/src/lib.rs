@@ -1,0 +1,1 @@
+//! Service traffic and pod routes on a node.

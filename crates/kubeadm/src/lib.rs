@@ -1,0 +1,1 @@
+//! Makes, joins and looks after clusters.

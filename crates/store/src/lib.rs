@@ -1,0 +1,1 @@
+//! The replicated multi-version key-value store.

@@ -1,0 +1,1 @@
+//! Test support: builders, a fake clock, a control plane in one process.
