@@ -1,0 +1,108 @@
+//! What differs in behaviour between kinds, as pure functions of objects.
+
+use api::{ErrorList, Object};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::names;
+
+/// The part of an object that a request writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The main resource.
+    Main,
+    /// `/status`.
+    Status,
+    /// Another subresource that takes the whole object: `resize`,
+    /// `ephemeralcontainers`, `approval`, `finalize`.
+    Other(&'a str),
+}
+
+/// How long an object lives on after its deletion was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// Deleted at once (unless finalizers hold it).
+    None,
+    /// Somebody ends it and then deletes it for good, within this many seconds.
+    Seconds(i64),
+}
+
+/// The behaviour of a kind. Objects arrive decoded, pruned and conformed to the
+/// kind's schema; metadata common to all kinds is looked after elsewhere.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in what the client left to the server.
+    fn default(&self, _object: &mut Object) {}
+
+    /// Removes what a client may not set when it creates, and sets what the
+    /// server owns, such as the first generation.
+    fn prepare_create(&self, _object: &mut Object) {}
+
+    /// Keeps what the written part may not change from the old object: a write
+    /// to the main resource keeps the status, one to the status all the rest.
+    fn prepare_update(&self, part: Part<'_>, new: &mut Object, old: &Object) {
+        crate::metadata::keep_other_parts(part, new, old);
+    }
+
+    /// Rules for the object by itself.
+    fn validate(&self, _object: &Object) -> ErrorList {
+        ErrorList::new()
+    }
+
+    /// Rules for a change; those of [`Self::validate`] are not included.
+    fn validate_update(&self, _part: Part<'_>, new: &Object, _old: &Object) -> ErrorList {
+        self.validate(new)
+    }
+
+    /// Advice for the client on what it wrote; `old` is absent on a create.
+    fn warnings(&self, _new: &Object, _old: Option<&Object>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why a name is none for this kind; `prefix` asks about a generateName.
+    fn name_errors(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::dns_subdomain(name, prefix)
+    }
+
+    /// How a deletion with `asked` seconds of grace treats the object.
+    fn grace(&self, _object: &Object, _asked: Option<i64>) -> Grace {
+        Grace::None
+    }
+
+    /// Whether an update of an absent object creates it.
+    fn creates_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update without a resource version is taken.
+    fn updates_unconditionally(&self) -> bool {
+        true
+    }
+
+    /// Fields besides name and namespace that a field selector can name, with
+    /// the object's values, in an order that is the same for every object.
+    fn selectable(&self, _object: &Object) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The names of [`Self::selectable`], known without an object.
+    fn selectable_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The cells of the object's row, one per column of the descriptor.
+    fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        vec![object.name().into(), crate::metadata::age(object, now).into()]
+    }
+
+    /// Turns the stored form into this version's form, where several versions
+    /// share a stored form.
+    fn from_stored(&self, _object: &mut Object) {}
+
+    /// The opposite of [`Self::from_stored`].
+    fn to_stored(&self, _object: &mut Object) {}
+
+    /// Whether [`Self::from_stored`] changes anything.
+    fn converts(&self) -> bool {
+        false
+    }
+}
