@@ -1,0 +1,95 @@
+//! Patches: JSON patch (RFC 6902), merge patch (RFC 7396), strategic merge
+//! patch (Kubernetes), each a pure change of one JSON value.
+
+mod strategic;
+
+use serde_json::Value;
+
+pub use strategic::strategic_merge;
+
+/// How deep a patch may nest.
+const MAX_DEPTH: usize = 10_000;
+
+/// The largest number of operations in one JSON patch, as upstream has it.
+pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// A patch that cannot be read or applied.
+#[derive(Debug, thiserror::Error)]
+pub enum PatchError {
+    /// The patch is not of its format.
+    #[error("error decoding patch: {0}")]
+    Malformed(String),
+    /// The patch does not fit the object.
+    #[error("{0}")]
+    DoesNotApply(String),
+    /// The patch is larger than the server takes.
+    #[error(
+        "The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}"
+    )]
+    TooManyOperations(usize),
+}
+
+/// Applies a JSON patch: all of it, or nothing.
+///
+/// # Errors
+/// A malformed patch, a path that is not there, a test that fails.
+pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
+    let patch: json_patch::Patch =
+        serde_json::from_slice(patch).map_err(|error| PatchError::Malformed(error.to_string()))?;
+    if patch.0.len() > MAX_JSON_PATCH_OPERATIONS {
+        return Err(PatchError::TooManyOperations(patch.0.len()));
+    }
+    json_patch::patch(target, &patch).map_err(|error| PatchError::DoesNotApply(error.to_string()))
+}
+
+/// Applies a merge patch: null removes, objects merge, all else replaces.
+pub fn merge_patch(target: &mut Value, patch: Value) {
+    match patch {
+        Value::Object(patch) => {
+            if !target.is_object() {
+                *target = Value::Object(serde_json::Map::new());
+            }
+            let Value::Object(target) = target else { return };
+            for (key, value) in patch {
+                if value.is_null() {
+                    target.remove(&key);
+                } else {
+                    merge_patch(target.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        other => *target = other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn merge_patch_follows_rfc_7396() {
+        let table = [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
+            (json!(["a"]), json!({"a":1}), json!({"a":1})),
+        ];
+        for (mut target, patch, expected) in table {
+            merge_patch(&mut target, patch);
+            assert_eq!(target, expected);
+        }
+    }
+
+    #[test]
+    fn a_json_patch_that_fails_changes_nothing() {
+        let mut target = json!({"a": 1});
+        let patch = br#"[{"op":"replace","path":"/a","value":2},{"op":"test","path":"/a","value":3}]"#;
+        assert!(matches!(json_patch(&mut target, patch), Err(PatchError::DoesNotApply(_))));
+        assert_eq!(target, json!({"a": 1}));
+        assert!(matches!(json_patch(&mut target, b"{}"), Err(PatchError::Malformed(_))));
+    }
+}

@@ -1,0 +1,172 @@
+//! Accepts TLS connections and serves HTTP/1.1 and HTTP/2 on them, with a bound
+//! on connections, a deadline on handshakes, and a graceful end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls_pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::ServerTls;
+use crate::{Shutdown, tasks};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address that the connection came from.
+    pub address: SocketAddr,
+    /// The chain that the client proved to hold, verified against the client CA.
+    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+}
+
+/// What a server grants.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections; further ones wait to be accepted.
+    pub connections: usize,
+    /// Time for a TLS handshake.
+    pub handshake: Duration,
+    /// Concurrent requests on one HTTP/2 connection.
+    pub streams: u32,
+    /// Time for the request's head to arrive on HTTP/1.1.
+    pub head: Duration,
+    /// Time that open requests get at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshake: Duration::from_secs(10),
+            streams: 1_000,
+            head: Duration::from_secs(30),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Answers requests; an implementation never fails, it answers with an error.
+pub trait Service: Send + Sync + 'static {
+    /// The answer's body.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers one request.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Serves until shutdown, then lets open requests finish within the limits.
+pub async fn serve<S: Service>(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    limits: Limits,
+    service: Arc<S>,
+    shutdown: Shutdown,
+) {
+    let graceful = Arc::new(GracefulShutdown::new());
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let slot = tokio::select! {
+            () = shutdown.begun() => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+        };
+        let Ok(slot) = slot else { break };
+        let accepted = tokio::select! {
+            () = shutdown.begun() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a peer that left early: go on, not in a hot loop.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let connection =
+            Connection { limits, address, tls: tls.config(), watcher: graceful.watcher(), service: Arc::clone(&service) };
+        tasks::spawn("connection", async move {
+            connection.run(stream).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let Some(graceful) = Arc::into_inner(graceful) else { return };
+    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(seconds = limits.drain.as_secs(), "closing connections that did not finish");
+    }
+}
+
+struct Connection<S> {
+    limits: Limits,
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    watcher: hyper_util::server::graceful::Watcher,
+    service: Arc<S>,
+}
+
+impl<S: Service> Connection<S> {
+    async fn run(self, stream: TcpStream) {
+        // Small answers must not wait for the peer's acknowledgement.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let handshake = TlsAcceptor::from(self.tls).accept(stream);
+        let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.address, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => {
+                tracing::debug!(peer = %self.address, "TLS handshake took too long");
+                return;
+            }
+        };
+        let certificates = stream.get_ref().1.peer_certificates().map(Arc::from);
+        let peer = Arc::new(Peer { address: self.address, certificates });
+        let service = self.service;
+        let answer = service_fn(move |request| {
+            let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));
+            async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
+        });
+        let builder = http_builder(&self.limits);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer).into_owned();
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(peer = %self.address, %error, "connection ended");
+        }
+    }
+}
+
+fn http_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(1 << 20);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_frame_size(64 << 10)
+        .max_send_buf_size(1 << 20)
+        .max_header_list_size(64 << 10)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}

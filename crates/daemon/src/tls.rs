@@ -1,0 +1,187 @@
+//! A server's certificate, key and client CA as files, reloaded while running.
+//!
+//! Clients may come without a certificate (they authenticate otherwise, or not
+//! at all); a certificate that the CA did not sign fails the handshake.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::Shutdown;
+
+/// How often the files are looked at.
+const RELOAD_EVERY: Duration = Duration::from_secs(10);
+
+/// Where a server's TLS material is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// The CA bundle that signs clients, PEM.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A server's TLS configuration, as the files are now.
+pub struct ServerTls {
+    files: ServerFiles,
+    current: ArcSwap<Loaded>,
+}
+
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// The bytes that the configuration was made of, to see a change.
+    material: Vec<Vec<u8>>,
+}
+
+/// Chooses the process's cryptography; calling it again is harmless.
+pub fn install_crypto() {
+    // An error means that it is installed already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+}
+
+impl ServerTls {
+    /// Loads the files.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or does not hold what it should.
+    pub fn load(files: ServerFiles) -> anyhow::Result<Arc<Self>> {
+        let loaded = load(&files)?;
+        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(loaded) }))
+    }
+
+    /// The configuration for the next connection.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current.load().config.clone()
+    }
+
+    /// Reloads the files when they change, until shutdown. A change that cannot
+    /// be loaded is logged, and the old certificate stays in use.
+    pub fn watch(self: &Arc<Self>, shutdown: Shutdown) {
+        let this = Arc::clone(self);
+        crate::tasks::spawn("tls-reload", async move {
+            let mut ticks = tokio::time::interval(RELOAD_EVERY);
+            loop {
+                tokio::select! {
+                    () = shutdown.begun() => return,
+                    _ = ticks.tick() => this.reload(),
+                }
+            }
+        });
+    }
+
+    /// Loads the files again if their content changed.
+    pub fn reload(&self) {
+        match read(&self.files) {
+            Ok(material) if material == self.current.load().material => {}
+            Ok(_) => match load(&self.files) {
+                Ok(loaded) => {
+                    tracing::info!(certificate = %self.files.certificate.display(), "reloaded TLS files");
+                    self.current.store(Arc::new(loaded));
+                }
+                Err(error) => tracing::error!(error = format!("{error:#}"), "keeping the old TLS files"),
+            },
+            Err(error) => tracing::error!(error = format!("{error:#}"), "keeping the old TLS files"),
+        }
+    }
+}
+
+fn read(files: &ServerFiles) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut paths = vec![&files.certificate, &files.key];
+    paths.extend(&files.client_ca);
+    paths.into_iter().map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display()))).collect()
+}
+
+fn load(files: &ServerFiles) -> anyhow::Result<Loaded> {
+    let material = read(files)?;
+    let chain = certificates(&material[0], &files.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&material[1])
+        .with_context(|| format!("no private key in {}", files.key.display()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .context("choose TLS versions")?;
+    let builder = match files.client_ca.as_ref().zip(material.get(2)) {
+        Some((path, bundle)) => builder.with_client_cert_verifier(client_verifier(bundle, path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).with_context(|| {
+        format!("certificate {} and key {} do not fit", files.certificate.display(), files.key.display())
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.send_half_rtt_data = false;
+    Ok(Loaded { config: Arc::new(config), material })
+}
+
+fn client_verifier(
+    bundle: &[u8],
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> anyhow::Result<Arc<dyn rustls::server::danger::ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(bundle, path)? {
+        roots.add(certificate).with_context(|| format!("bad CA certificate in {}", path.display()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .with_context(|| format!("client CA {}", path.display()))
+}
+
+fn certificates(pem: &[u8], path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("bad PEM in {}", path.display()))?;
+    if found.is_empty() {
+        bail!("no certificate in {}", path.display());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_pair(dir: &Path) -> ServerFiles {
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("self-signed");
+        let files = ServerFiles { certificate: dir.join("c.pem"), key: dir.join("k.pem"), client_ca: None };
+        std::fs::write(&files.certificate, pair.cert.pem()).expect("write");
+        std::fs::write(&files.key, pair.signing_key.serialize_pem()).expect("write");
+        files
+    }
+
+    #[test]
+    fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let tls = ServerTls::load(write_pair(dir.path())).expect("loads");
+        let first = tls.config();
+        tls.reload();
+        assert!(Arc::ptr_eq(&first, &tls.config()), "nothing changed");
+        let files = write_pair(dir.path());
+        tls.reload();
+        let second = tls.config();
+        assert!(!Arc::ptr_eq(&first, &second), "the new pair is used");
+        std::fs::write(&files.key, "rubbish").expect("write");
+        tls.reload();
+        assert!(Arc::ptr_eq(&second, &tls.config()), "the old pair stays");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut files = write_pair(dir.path());
+        files.key = dir.path().join("absent.pem");
+        let error = ServerTls::load(files).err().expect("fails");
+        assert!(format!("{error:#}").contains("absent.pem"), "{error:#}");
+    }
+}
