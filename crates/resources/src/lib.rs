@@ -11,6 +11,7 @@
 
 pub mod catalogue;
 pub mod descriptor;
+mod fields;
 pub mod kinds;
 pub mod metadata;
 pub mod names;
