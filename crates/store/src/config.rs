@@ -1,7 +1,11 @@
 //! How a member of the embedded store is set up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Tells how many bytes are free on the disk that holds a path.
+pub type FreeSpace = Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>;
 
 /// Identifies a member of the store; never 0.
 pub type MemberId = u64;
@@ -16,7 +20,7 @@ pub struct Peer {
 }
 
 /// The settings of one member.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Where everything is kept; created if it does not exist. One process at a time may use it.
     pub data_dir: PathBuf,
@@ -46,6 +50,11 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// How long a call waits for a leader or for its outcome.
     pub request_timeout: Duration,
+    /// Bytes that must stay free on the disk: with fewer, changes are refused, and accepted again
+    /// when there is room.
+    pub min_free: u64,
+    /// How the free space is measured.
+    pub free_space: FreeSpace,
 }
 
 impl Config {
@@ -65,6 +74,13 @@ impl Config {
             tick: Duration::from_millis(100),
             checkpoint_interval: Duration::from_secs(1),
             request_timeout: Duration::from_secs(10),
+            min_free: 64 << 20,
+            free_space: Arc::new(measure_free_space),
         }
     }
+}
+
+fn measure_free_space(path: &Path) -> std::io::Result<u64> {
+    let disk = nix::sys::statvfs::statvfs(path)?;
+    Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
 }

@@ -22,12 +22,30 @@
 //! | `snapshot` | the whole state as a stream of chunks, for a member that fell behind |
 //! | `etcd` | the outer face: etcd's v3 gRPC services over a [`Store`] |
 
+mod apply;
+mod codec;
+mod command;
 mod config;
+mod driver;
+mod embedded;
+mod engine;
 mod error;
+pub mod etcd;
+mod inbox;
+mod lease;
+mod log;
+mod metrics;
+mod mvcc;
+mod snapshot;
+mod status;
+pub mod transport;
 mod types;
+mod watch;
 
-pub use config::{Config, MemberId, Peer};
+pub use config::{Config, FreeSpace, MemberId, Peer};
+pub use embedded::Embedded;
 pub use error::StoreError;
+pub use status::MemberStatus;
 pub use types::{
     Compare, Event, EventKind, KeyValue, LeaseId, LeaseStatus, Operation, OperationResult,
     RangeRequest, RangeResponse, Relation, Target, Txn, TxnResponse, WatchBatch, WatchRequest,

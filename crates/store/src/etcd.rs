@@ -1,0 +1,1 @@
+//! The outer face: etcd v3 gRPC services over a store.
