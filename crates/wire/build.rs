@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-const CONTRACTS: [&str; 3] = [
+const CONTRACTS: [&str; 5] = [
     "corten/objects/v1/objects.proto",
     "corten/node/v1/node.proto",
     "corten/raft/v1/raft.proto",
+    "etcd/kv.proto",
+    "etcd/rpc.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -24,3 +24,16 @@ pub mod node {
 pub mod raft {
     tonic::include_proto!("corten.raft.v1");
 }
+
+/// The part of etcd's v3 API that the store's outer face serves.
+pub mod etcd {
+    /// A key as etcd shows it.
+    pub mod mvccpb {
+        tonic::include_proto!("mvccpb");
+    }
+
+    /// The services and their messages.
+    pub mod etcdserverpb {
+        tonic::include_proto!("etcdserverpb");
+    }
+}

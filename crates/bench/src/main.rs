@@ -1,0 +1,35 @@
+//! `corten-bench`: measurements that anyone can repeat, each beside its reference where there is
+//! one. A subcommand is a module; this file only names them.
+
+#![expect(clippy::print_stdout, reason = "its output is what a benchmark is for")]
+
+mod store;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "corten-bench", version, about = "Benchmarks of Corten")]
+struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Debug, Subcommand)]
+enum Benchmark {
+    /// Durable puts of the store, through gRPC and in process, beside etcd.
+    Store(store::StoreBenchmark),
+    /// Serves a store through etcd's API until standard input is closed (used by `store`).
+    #[command(hide = true)]
+    StoreServe(store::serve::StoreServe),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.benchmark {
+            Benchmark::Store(benchmark) => benchmark.run().await,
+            Benchmark::StoreServe(serve) => serve.run().await,
+        }
+    })
+}

@@ -1,1 +1,0 @@
-//! The outer face: etcd v3 gRPC services over a store.
