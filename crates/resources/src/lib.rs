@@ -12,6 +12,7 @@
 pub mod catalogue;
 pub mod descriptor;
 mod fields;
+mod report;
 pub mod kinds;
 pub mod metadata;
 pub mod names;

@@ -146,6 +146,27 @@ pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
     errors
 }
 
+/// DNS search paths: an RFC 1123 subdomain whose labels may hold underscores.
+#[must_use]
+pub fn subdomain_with_underscore(name: &str) -> Vec<String> {
+    const PATTERN: &str =
+        r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    let mut errors = Vec::new();
+    if name.len() > 253 {
+        errors.push(max_length(253));
+    }
+    // An underscore inside a label may stand wherever a dash may.
+    let as_dashes = |label: &str| label.strip_prefix('_').unwrap_or(label).replace('_', "-");
+    if !name.split('.').all(|label| is_label(&as_dashes(label))) {
+        errors.push(shape_message(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            &["example.com"],
+            PATTERN,
+        ));
+    }
+    errors
+}
+
 /// Host names that may start with `*.`.
 #[must_use]
 pub fn wildcard_subdomain(name: &str) -> Vec<String> {

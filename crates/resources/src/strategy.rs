@@ -48,9 +48,10 @@ pub trait Strategy: Send + Sync + 'static {
         ErrorList::new()
     }
 
-    /// Rules for a change; those of [`Self::validate`] are not included.
-    fn validate_update(&self, _part: Part<'_>, new: &Object, _old: &Object) -> ErrorList {
-        self.validate(new)
+    /// Rules for a change; those of [`Self::validate`] are not included: they are
+    /// asked separately for a write to the main resource.
+    fn validate_update(&self, _part: Part<'_>, _new: &Object, _old: &Object) -> ErrorList {
+        ErrorList::new()
     }
 
     /// Advice for the client on what it wrote; `old` is absent on a create.
@@ -67,6 +68,15 @@ pub trait Strategy: Send + Sync + 'static {
     fn grace(&self, _object: &Object, _asked: Option<i64>) -> Grace {
         Grace::None
     }
+
+    /// Whether something besides `metadata.finalizers` keeps a terminating object
+    /// from going, such as a namespace's own finalizers.
+    fn is_held(&self, _object: &Object) -> bool {
+        false
+    }
+
+    /// What changes in an object when its deletion begins.
+    fn prepare_delete(&self, _object: &mut Object) {}
 
     /// Whether an update of an absent object creates it.
     fn creates_on_update(&self) -> bool {

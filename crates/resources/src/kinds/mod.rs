@@ -5,6 +5,7 @@
 
 mod cells;
 mod generic;
+pub mod pod;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use generic::Generic;
 /// The behaviour of a built-in resource.
 pub(crate) fn strategy(group: &str, _version: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
+        ("", "pods") => Arc::new(pod::Pod),
         _ => Arc::new(Generic::new(generic::cells(group, resource))),
     }
 }
