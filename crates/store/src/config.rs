@@ -44,6 +44,9 @@ pub struct Config {
     pub segment_size: u64,
     /// The largest request accepted, in bytes (etcd's default: 1.5 MiB).
     pub max_request: usize,
+    /// How many raft entries behind the checkpoint are kept for members that lag; one that lags
+    /// more gets a snapshot.
+    pub kept_entries: u64,
     /// Raft's unit of time: heartbeats are sent each tick, elections start after ten without.
     pub tick: Duration,
     /// How often the state machine is made durable so that the raft log can be cut.
@@ -71,6 +74,7 @@ impl Config {
             recent_log: 4 << 20,
             segment_size: 64 << 20,
             max_request: 3 << 19,
+            kept_entries: 10_000,
             tick: Duration::from_millis(100),
             checkpoint_interval: Duration::from_secs(1),
             request_timeout: Duration::from_secs(10),

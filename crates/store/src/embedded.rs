@@ -5,7 +5,7 @@
 //! goes to the driver and is answered by the apply thread; a read of a store with one member
 //! needs neither.
 
-use crate::apply::saver::{Save, Saver};
+use crate::apply::{self, saver::{Save, Saver}};
 use crate::apply::{Applier, Machine, Outcome, Proposal, Shared, Work};
 use crate::command::Command;
 use crate::driver::{Driver, Input, Parts};
@@ -146,6 +146,14 @@ impl Embedded {
             cluster: config.cluster,
             inbox: inbox.clone(),
         });
+        let machine = Machine::new(shared.clone(), engine.clone(), clock.clone(), meta.applied);
+        let applier = Arc::new(Mutex::new(Applier {
+            machine,
+            saver: save.clone(),
+            status: status.clone(),
+            metrics: metrics.clone(),
+            reads: BTreeMap::new(),
+        }));
         let driver = Driver::new(
             log,
             meta.applied,
@@ -154,6 +162,7 @@ impl Embedded {
                 clock: clock.clone(),
                 inbox: inbox.clone(),
                 apply: apply.clone(),
+                applier: applier.clone(),
                 shared: shared.clone(),
                 status: status.clone(),
                 metrics: metrics.clone(),
@@ -161,15 +170,6 @@ impl Embedded {
                 snapshots,
             },
         )?;
-        let machine = Machine::new(shared.clone(), engine.clone(), clock.clone(), meta.applied);
-        let applier = Applier {
-            machine,
-            inbox: apply.clone(),
-            saver: save.clone(),
-            status: status.clone(),
-            metrics: metrics.clone(),
-            reads: BTreeMap::new(),
-        };
         let saver = Saver {
             engine,
             inbox: save.clone(),
@@ -191,13 +191,16 @@ impl Embedded {
             threads: Arc::new(Mutex::new(Threads { handles: Vec::new(), lock: Some(lock) })),
             failure: Arc::default(),
         };
-        let stop = move || {
-            inbox.close();
-            apply.close();
-            save.close();
+        let stop = {
+            let (apply, save) = (apply.clone(), save);
+            move || {
+                inbox.close();
+                apply.close();
+                save.close();
+            }
         };
         store.spawn("store-saver", stop.clone(), move || saver.run())?;
-        store.spawn("store-apply", stop.clone(), move || applier.run())?;
+        store.spawn("store-apply", stop.clone(), move || apply::run(&applier, &apply))?;
         store.spawn("store-raft", stop, move || driver.run())?;
         Ok(store)
     }
@@ -239,6 +242,11 @@ impl Embedded {
             applied: self.status.applied(),
             size: self.status.size(),
         }
+    }
+
+    /// The raft index just before the first entry that the log still has.
+    pub fn log_begins(&self) -> u64 {
+        self.status.log_begins()
     }
 
     /// How many keys exist.

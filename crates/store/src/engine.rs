@@ -1,5 +1,10 @@
 //! The small interface to sled: get, scan, atomic batch, checkpoint.
 //!
+//! sled moves values above a quarter of a segment to files of their own, which it never syncs, and
+//! large segments make large bursts of writing that the raft log has to wait for. So segments are
+//! small here and large values are split: the record then holds a mark and the number of parts,
+//! and the parts have keys of their own. A value's first byte is below [`SPLIT`].
+//!
 //! sled alone is not durable here: its flush does not sync the disk. What makes a write durable is
 //! the raft log; the engine only has to be durable up to the last [`Engine::checkpoint`], and to
 //! hold, after any crash, the state at one applied index at or behind the log's end.
@@ -10,8 +15,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Values above a quarter of a segment would go to files that are never synced.
-const SEGMENT: usize = 8 << 20;
+const SEGMENT: usize = 512 << 10;
+/// The largest part of a value, well below a quarter of a segment.
+const PART: usize = 64 << 10;
+/// The first byte of a record whose value is split.
+const SPLIT: u8 = 0x80;
+/// The prefix of the keys of parts.
+const PARTS: u8 = b'p';
 /// sled gives space back only in its background flushes.
 const BACKGROUND_FLUSH_MILLIS: u64 = 500;
 const OPEN_ATTEMPTS: u32 = 50;
@@ -24,14 +34,55 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Sets a key.
+    /// Sets a key that is set once, or whose values are short.
     pub(crate) fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        if value.len() <= PART {
+            return self.put_raw(key, value);
+        }
+        let mut parts = 0u32;
+        for part in value.chunks(PART) {
+            self.batch.insert(part_key(key, parts), part);
+            parts += 1;
+        }
+        let mut mark = vec![SPLIT];
+        mark.extend_from_slice(&parts.to_le_bytes());
+        self.put_raw(key, mark);
+    }
+
+    /// Sets a key as [`Engine::scan_raw`] showed it.
+    pub(crate) fn put_raw(&mut self, key: &[u8], value: Vec<u8>) {
         self.batch.insert(key, value);
     }
 
-    /// Removes a key.
+    /// Removes a key whose value is short.
     pub(crate) fn delete(&mut self, key: &[u8]) {
         self.batch.remove(key);
+    }
+
+    /// Removes a key and the parts of its value.
+    pub(crate) fn delete_whole(&mut self, engine: &Engine, key: &[u8]) -> Result<(), StoreError> {
+        let parts = engine.get_raw(key)?.as_ref().map_or(0, split_parts);
+        for part in 0..parts {
+            self.batch.remove(part_key(key, part));
+        }
+        self.batch.remove(key);
+        Ok(())
+    }
+}
+
+fn part_key(key: &[u8], part: u32) -> Vec<u8> {
+    let mut part_key = Vec::with_capacity(key.len() + 5);
+    part_key.push(PARTS);
+    part_key.extend_from_slice(key);
+    part_key.extend_from_slice(&part.to_be_bytes());
+    part_key
+}
+
+/// In how many parts the value of a record is kept; 0 if it is whole.
+fn split_parts(record: &Bytes) -> u32 {
+    match record.split_first() {
+        Some((&SPLIT, count)) => count.try_into().map_or(0, u32::from_le_bytes),
+        _ => 0,
     }
 }
 
@@ -69,12 +120,49 @@ impl Engine {
 
     /// The value of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.get_raw(key)? {
+            Some(record) => self.whole(key, record).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn get_raw(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let value = self.tree.get(key).map_err(|error| store_error("read", &self.path, error))?;
         Ok(value.map(Bytes::from_owner))
     }
 
+    /// Joins a value that is kept in parts.
+    fn whole(&self, key: &[u8], record: Bytes) -> Result<Bytes, StoreError> {
+        let parts = split_parts(&record);
+        if parts == 0 {
+            return Ok(record);
+        }
+        let mut value = Vec::with_capacity(parts as usize * PART);
+        for part in 0..parts {
+            let part = self.get_raw(&part_key(key, part))?.ok_or_else(|| {
+                StoreError::corrupt(self.path.join("db"), "a part of a value is missing")
+            })?;
+            value.extend_from_slice(&part);
+        }
+        Ok(value.into())
+    }
+
     /// Keys and values in `start..end`, ascending.
     pub(crate) fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + use<> {
+        let engine = self.clone();
+        self.scan_raw(start, end).map(move |item| {
+            let (key, record) = item?;
+            let value = engine.whole(&key, record)?;
+            Ok((key, value))
+        })
+    }
+
+    /// Everything in `start..end` as it is kept, parts included.
+    pub(crate) fn scan_raw(
         &self,
         start: &[u8],
         end: &[u8],

@@ -17,12 +17,14 @@ struct Queue<T> {
     /// The weight of what waits and of what the reader has not finished.
     weight: usize,
     reader_waits: bool,
+    /// The reader gathers: it is woken only when the weight has reached this.
+    gathers_to: usize,
     closed: bool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
-        let queue = Queue { items: Vec::new(), weight: 0, reader_waits: false, closed: false };
+        let queue = Queue { items: Vec::new(), weight: 0, reader_waits: false, gathers_to: 0, closed: false };
         Self { state: Mutex::new(queue), arrived: Condvar::new(), taken: Condvar::new() }
     }
 
@@ -34,7 +36,8 @@ impl<T> Inbox<T> {
         }
         queue.items.push(item);
         queue.weight += weight;
-        let wake = std::mem::take(&mut queue.reader_waits);
+        let is_enough = queue.weight >= queue.gathers_to;
+        let wake = is_enough && std::mem::take(&mut queue.reader_waits);
         drop(queue);
         if wake {
             self.arrived.notify_one();
@@ -76,6 +79,34 @@ impl<T> Inbox<T> {
         }
         std::mem::swap(&mut queue.items, items);
         !items.is_empty() || !queue.closed
+    }
+
+    /// Waits for a first item until `timeout`, then for more: until `pause` has passed or their
+    /// weight has reached `enough`. For a reader that nobody waits for.
+    pub(crate) fn gather(&self, timeout: Option<Duration>, pause: Duration, enough: usize) {
+        let mut queue = self.state.lock();
+        if queue.items.is_empty() && !queue.closed {
+            queue.reader_waits = true;
+            match timeout {
+                Some(timeout) => {
+                    self.arrived.wait_for(&mut queue, timeout);
+                }
+                None => self.arrived.wait(&mut queue),
+            }
+        }
+        if !queue.items.is_empty() && queue.weight < enough && !queue.closed {
+            queue.reader_waits = true;
+            queue.gathers_to = enough;
+            self.arrived.wait_for(&mut queue, pause);
+            queue.gathers_to = 0;
+        }
+        queue.reader_waits = false;
+    }
+
+    /// Whether nothing waits and nothing is being worked on.
+    pub(crate) fn is_idle(&self) -> bool {
+        let queue = self.state.lock();
+        queue.weight == 0 && queue.items.is_empty() && !queue.closed
     }
 
     /// The reader finished items of this weight.

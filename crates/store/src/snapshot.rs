@@ -24,7 +24,7 @@ const RESTORE_BATCH: usize = 4 << 20;
 /// Reads the whole engine. Only its writer may call this, so that nothing moves meanwhile.
 pub(crate) fn dump(engine: &Engine) -> Result<Vec<u8>, StoreError> {
     let mut data = Vec::new();
-    for item in engine.scan(&[], &[0xff]) {
+    for item in engine.scan_raw(&[], &[0xff]) {
         let (key, value) = item?;
         data.bytes(&key);
         data.bytes(&value);
@@ -94,7 +94,7 @@ pub(crate) fn restore(engine: &Engine, file: &Path) -> Result<Meta, StoreError> 
             continue;
         }
         size += key.len() + value.len();
-        batch.put(&key, value.to_vec());
+        batch.put_raw(&key, value.to_vec());
         if size >= RESTORE_BATCH {
             engine.apply(std::mem::take(&mut batch))?;
             size = 0;

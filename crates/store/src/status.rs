@@ -12,6 +12,7 @@ pub(crate) struct Status {
     term: AtomicU64,
     committed: AtomicU64,
     size: AtomicU64,
+    log_begins: AtomicU64,
     /// This member is the only one, leads, and has applied everything that was acknowledged.
     alone: AtomicBool,
 }
@@ -54,6 +55,7 @@ impl Status {
     number!(term, set_term);
     number!(committed, set_committed);
     number!(size, set_size);
+    number!(log_begins, set_log_begins);
 
     pub(crate) fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Acquire)

@@ -16,6 +16,7 @@ use crate::status::Status;
 use bytes::Bytes;
 pub(crate) use machine::{Machine, Outcome, Shared};
 use saver::Save;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,40 +59,54 @@ pub(crate) enum Work {
     Restore { file: PathBuf, index: u64 },
 }
 
-/// The apply thread's own.
+/// Applies; the apply thread's own, but for entries so small that the driver does it at once.
 pub(crate) struct Applier {
     pub(crate) machine: Machine,
-    pub(crate) inbox: Arc<Inbox<Work>>,
     pub(crate) saver: Arc<Inbox<Save>>,
     pub(crate) status: Arc<Status>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) reads: BTreeMap<u64, Vec<ReplyTo<u64>>>,
 }
 
-impl Applier {
-    /// Works until the inbox is closed and empty.
-    pub(crate) fn run(mut self) -> Result<(), StoreError> {
-        let mut items = Vec::new();
-        let result = loop {
-            if !self.inbox.take(&mut items, None) {
-                break Ok(());
-            }
-            let worked = items.drain(..).try_for_each(|work| self.work(work));
-            if let Err(error) = worked {
-                break Err(error);
-            }
-        };
-        self.inbox.close();
-        self.saver.close();
-        result
-    }
+/// Works until the inbox is closed and empty.
+pub(crate) fn run(applier: &Mutex<Applier>, inbox: &Inbox<Work>) -> Result<(), StoreError> {
+    let mut items = Vec::new();
+    let result = loop {
+        if !inbox.take(&mut items, None) {
+            break Ok(());
+        }
+        let mut applier = applier.lock();
+        let worked = items.drain(..).try_for_each(|work| {
+            let weight = work.weight();
+            applier.work(work)?;
+            inbox.finished(weight);
+            Ok(())
+        });
+        if let Err(error) = worked {
+            break Err(error);
+        }
+    };
+    inbox.close();
+    applier.lock().saver.close();
+    result
+}
 
-    fn work(&mut self, work: Work) -> Result<(), StoreError> {
+impl Work {
+    /// What it counts for in the inbox; never nothing, so that an idle inbox means that all is
+    /// done.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Entry { weight, .. } => *weight,
+            Self::Read { .. } | Self::Restore { .. } => 1,
+        }
+    }
+}
+
+impl Applier {
+    /// Does one piece of work.
+    pub(crate) fn work(&mut self, work: Work) -> Result<(), StoreError> {
         match work {
-            Work::Entry { index, term, source, weight } => {
-                self.entry(index, term, source)?;
-                self.inbox.finished(weight);
-            }
+            Work::Entry { index, term, source, .. } => self.entry(index, term, source)?,
             Work::Read { index, replies } => {
                 if index <= self.machine.applied() {
                     self.answer_reads(replies);
@@ -131,7 +146,7 @@ impl Applier {
         }
         let weight = batch.weight();
         // A closed saver has failed; its own error is what is reported.
-        let _ = self.saver.push(Save::Batch(batch), weight);
+        let _ = self.saver.push(Save::Batch(batch), weight.max(1));
         self.answer_due_reads();
         Ok(())
     }

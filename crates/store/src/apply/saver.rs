@@ -20,6 +20,10 @@ use super::Shared;
 
 /// The most that one engine batch takes.
 const MOST_BATCH: usize = 4 << 20;
+/// How long changes may gather before they are written, so that many go in one batch ...
+const GATHER: Duration = Duration::from_millis(20);
+/// ... unless this much has gathered.
+const GATHERED: usize = 1 << 20;
 /// How many records one step of the clean-up looks at.
 const SCRUB_STEP: usize = 512;
 
@@ -110,6 +114,9 @@ impl Saver {
             } else {
                 None
             };
+            if scrub.is_none() && timeout.is_none_or(|timeout| timeout > GATHER) {
+                self.inbox.gather(timeout, GATHER, GATHERED);
+            }
             if !self.inbox.take(&mut items, timeout) {
                 break;
             }
@@ -230,7 +237,7 @@ impl Saver {
             }
             let change = Change::decode(at, value, &self.file)?;
             if let Some(previous) = change.previous {
-                batch.delete(&previous.engine_key());
+                batch.delete_whole(&self.engine, &previous.engine_key())?;
             }
             if change.is_delete() && at.revision < to {
                 batch.delete(&key);

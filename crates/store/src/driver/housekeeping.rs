@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 const READ_RETRY_TICKS: u32 = 3;
 /// How often leases are looked at, time is marked and the log is cut, in ticks.
 const HOUSEKEEPING_TICKS: u32 = 5;
-/// How many entries are kept for members that lag.
-const KEPT_ENTRIES: u64 = 10_000;
 /// How finely the age of history is known: this part of the window.
 const MARKS_PER_WINDOW: u32 = 60;
 /// How long closing waits for what was submitted and for another leader.
@@ -85,8 +83,8 @@ impl Driver {
         self.raw.read_index(number.to_be_bytes().to_vec());
     }
 
-    pub(super) fn confirm_read(&mut self, context: &[u8], index: u64) {
-        let Some(number) = context.try_into().ok().map(u64::from_be_bytes) else { return };
+    pub(super) fn confirm_read(&mut self, context: &[u8], index: u64) -> Result<(), StoreError> {
+        let Some(number) = context.try_into().ok().map(u64::from_be_bytes) else { return Ok(()) };
         // A confirmation holds for everything that was asked before it.
         let mut replies = Vec::new();
         self.reads_underway.retain_mut(|batch| {
@@ -96,12 +94,7 @@ impl Driver {
             }
             !is_confirmed
         });
-        if let Err(Work::Read { replies, .. }) = self.apply.push(Work::Read { index, replies }, 0) {
-            for reply in replies {
-                // Whoever asked may have stopped waiting.
-                let _ = reply.send(Err(StoreError::Closed));
-            }
-        }
+        self.give(Work::Read { index, replies })
     }
 
     /// Raft drops reads silently when it has no leader, or a new one: ask again.
@@ -129,7 +122,7 @@ impl Driver {
     fn cut_log(&mut self) -> Result<(), StoreError> {
         let mut behind = self.status.durable();
         if !self.config.peers.is_empty() {
-            behind = behind.saturating_sub(KEPT_ENTRIES);
+            behind = behind.saturating_sub(self.config.kept_entries);
             if let Some(pinned) = self.snapshots.pinned() {
                 behind = behind.min(pinned);
                 let is_needed = self.raw.raft.prs().iter().any(|(id, progress)| {
@@ -140,7 +133,9 @@ impl Driver {
                 }
             }
         }
-        self.raw.mut_store().compact(behind)
+        self.raw.mut_store().compact(behind)?;
+        self.status.set_log_begins(self.raw.store().begins());
+        Ok(())
     }
 
     fn end_leases(&mut self, now: Instant) {

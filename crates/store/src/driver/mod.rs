@@ -14,13 +14,14 @@
 //!    g. tell raft what has really been applied by now;
 //!    h. hand over reads that raft confirmed.
 //!
-//! Nothing is acknowledged here: the apply thread answers, after the change is visible. When the
+//! Nothing is acknowledged here: the applier answers, after the change is visible (on its own
+//! thread; on this one for an entry so small that waking the other would take longer). When the
 //! leader or the term changes, whoever waits for a proposal is told that its outcome is unknown.
 
 mod housekeeping;
 mod proposals;
 
-use crate::apply::{ReplyTo, Source, Work};
+use crate::apply::{Applier, Proposal, ReplyTo, Shared, Source, Work};
 use crate::command::batch_id;
 use crate::inbox::Inbox;
 use crate::lease::LeaseTable;
@@ -31,6 +32,7 @@ use crate::status::Status;
 use crate::transport::{Outgoing, Transport};
 use crate::{Config, MemberId, StoreError};
 use daemon::Clock;
+use parking_lot::Mutex;
 pub(crate) use proposals::Proposals;
 use prost011::Message as _;
 use raft::eraftpb::{Entry, Message, MessageType};
@@ -38,10 +40,11 @@ use raft::{RawNode, Ready, SnapshotStatus, StateRole};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::apply::{Proposal, Shared};
-
 /// How much may be committed and not applied before nothing new is proposed.
 const MOST_UNAPPLIED: usize = 32 << 20;
+/// What is applied on the driver's thread if the apply thread is idle.
+const SMALL_COMMANDS: usize = 4;
+const SMALL_BYTES: usize = 64 << 10;
 /// The pause after which a full disk is tried again.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -83,6 +86,7 @@ pub(crate) struct Driver {
     clock: Arc<dyn Clock>,
     inbox: Arc<Inbox<Input>>,
     apply: Arc<Inbox<Work>>,
+    applier: Arc<Mutex<Applier>>,
     shared: Arc<Shared>,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
@@ -107,6 +111,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) inbox: Arc<Inbox<Input>>,
     pub(crate) apply: Arc<Inbox<Work>>,
+    pub(crate) applier: Arc<Mutex<Applier>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) status: Arc<Status>,
     pub(crate) metrics: Arc<Metrics>,
@@ -156,6 +161,7 @@ impl Driver {
             clock: parts.clock,
             inbox: parts.inbox,
             apply: parts.apply,
+            applier: parts.applier,
             shared: parts.shared,
             status: parts.status,
             metrics: parts.metrics,
@@ -275,7 +281,7 @@ impl Driver {
         let mut ready = self.raw.ready();
         self.notice_leader();
         self.send(ready.take_messages());
-        self.hand_over(ready.take_committed_entries());
+        self.hand_over(ready.take_committed_entries())?;
         self.persist(&mut ready)?;
         self.send(ready.take_persisted_messages());
         let read_states = ready.take_read_states();
@@ -284,10 +290,10 @@ impl Driver {
             self.raw.mut_store().note_commit(commit);
         }
         self.send(light.take_messages());
-        self.hand_over(light.take_committed_entries());
+        self.hand_over(light.take_committed_entries())?;
         self.advance_applied();
         for state in read_states {
-            self.confirm_read(&state.request_ctx, state.index);
+            self.confirm_read(&state.request_ctx, state.index)?;
         }
         Ok(())
     }
@@ -302,8 +308,7 @@ impl Driver {
             let log = self.raw.mut_store();
             let hard = hard.clone().unwrap_or_else(|| log.hard_state().clone());
             log.install(metadata, hard)?;
-            // The apply thread is gone only if it failed, and its error is the one reported.
-            let _ = self.apply.push(Work::Restore { file, index }, 0);
+            self.give(Work::Restore { file, index })?;
         }
         let mut entries = ready.take_entries();
         if entries.is_empty() && !ready.must_sync() {
@@ -335,7 +340,7 @@ impl Driver {
         }
     }
 
-    fn hand_over(&mut self, entries: Vec<Entry>) {
+    fn hand_over(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
         for entry in entries {
             let weight = entry.data.len() + 64;
             self.status.set_committed(entry.index);
@@ -348,16 +353,41 @@ impl Driver {
                 Some(proposals) => Source::Local(proposals),
                 None => Source::Encoded(entry.data),
             };
-            let work = Work::Entry { index: entry.index, term: entry.term, source, weight };
-            if let Err(Work::Entry { source: Source::Local(proposals), .. }) =
-                self.apply.push(work, weight)
-            {
+            self.give(Work::Entry { index: entry.index, term: entry.term, source, weight })?;
+        }
+        Ok(())
+    }
+
+    /// Gives work to the apply thread; what is small is done here if that thread is idle, since
+    /// waking it would take longer.
+    pub(super) fn give(&mut self, work: Work) -> Result<(), StoreError> {
+        let is_small = match &work {
+            Work::Entry { source: Source::Local(proposals), weight, .. } => {
+                proposals.len() <= SMALL_COMMANDS && *weight <= SMALL_BYTES
+            }
+            Work::Read { .. } => true,
+            _ => false,
+        };
+        if is_small && self.apply.is_idle() {
+            return self.applier.lock().work(work);
+        }
+        let weight = work.weight();
+        match self.apply.push(work, weight) {
+            Err(Work::Entry { source: Source::Local(proposals), .. }) => {
                 // The apply thread failed: it will not happen here, but it is in the log.
                 for proposal in proposals {
                     proposals::fail(proposal, StoreError::OutcomeUnknown);
                 }
             }
+            Err(Work::Read { replies, .. }) => {
+                for reply in replies {
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(Err(StoreError::Closed));
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     fn advance_applied(&mut self) {

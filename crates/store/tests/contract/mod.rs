@@ -2,6 +2,8 @@
 //!
 //! Each case gets a fresh store with revision 1.
 
+#![allow(dead_code, reason = "each test binary uses a part of this module")]
+
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
