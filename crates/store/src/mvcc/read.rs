@@ -6,6 +6,7 @@ use super::{Mvcc, State};
 use crate::types::in_range;
 use crate::{Event, EventKind, KeyValue, RangeRequest, RangeResponse, StoreError};
 use bytes::Bytes;
+use std::path::Path;
 
 /// How many keys are looked at before the lock is released for a moment.
 const CHUNK: usize = 1024;
@@ -107,10 +108,9 @@ impl Mvcc {
     fn chain(&self, pointer: Pointer, at: u64) -> Result<Option<KeyValue>, StoreError> {
         let mut next = Some(pointer);
         while let Some(pointer) = next {
-            let change = self.change(pointer)?.ok_or_else(|| {
-                let state = self.state.read();
-                StoreError::Compacted { requested: at, compacted: state.compacted }
-            })?;
+            let Some(change) = self.change(pointer)? else {
+                return self.state.read().was_removed(pointer, at, &self.file).map(|()| None);
+            };
             if pointer.revision <= at {
                 return Ok((!change.is_delete()).then_some(change.kv));
             }
@@ -270,6 +270,24 @@ impl State {
 
     pub(super) fn was_compacted(&self, requested: u64) -> StoreError {
         StoreError::Compacted { requested, compacted: self.compacted }
+    }
+
+    /// What it means that the change at `pointer` is gone, for a read at `at`: compaction removed
+    /// it. If that did not pass `at`, the change was a deletion; the key did not exist then.
+    pub(super) fn was_removed(
+        &self,
+        pointer: Pointer,
+        at: u64,
+        file: &Path,
+    ) -> Result<(), StoreError> {
+        if at < self.compacted {
+            return Err(self.was_compacted(at));
+        }
+        if pointer.revision >= self.compacted {
+            let what = format!("the record of revision {} is missing", pointer.revision);
+            return Err(StoreError::corrupt(file, what));
+        }
+        Ok(())
     }
 
     /// Looks at up to [`CHUNK`] keys; gives the key to go on from, if there are more.

@@ -297,9 +297,11 @@ impl Writer<'_> {
                 changes[pointer.sub as usize].clone()
             } else if let Some(change) = self.state.recent.get(pointer) {
                 change.clone()
+            } else if let Some(saved) = self.mvcc.saved_change(pointer)? {
+                saved
             } else {
-                let saved = self.mvcc.saved_change(pointer)?;
-                saved.ok_or_else(|| self.state.was_compacted(revision))?
+                let file = &self.mvcc.file;
+                return self.state.was_removed(pointer, revision, file).map(|()| None);
             };
             if pointer.revision <= revision {
                 return Ok((!change.is_delete()).then_some(change.kv));
