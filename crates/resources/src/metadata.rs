@@ -51,7 +51,7 @@ pub fn validate(descriptor: &Descriptor, object: &Object) -> ErrorList {
 
 /// Rules for the metadata of an object that is updated.
 #[must_use]
-pub fn validate_update(new: &Object, old: &Object) -> ErrorList {
+pub fn validate_update(_descriptor: &Descriptor, new: &Object, old: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
     let path = Path::new("metadata");
     let (new, old) = (new.field("metadata"), old.field("metadata"));

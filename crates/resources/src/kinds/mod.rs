@@ -4,8 +4,14 @@
 //! Adding rules to a kind is one file and one line in [`strategy`].
 
 mod cells;
+mod config;
+mod endpoints;
+mod event;
 mod generic;
+mod namespace;
+mod node;
 pub mod pod;
+mod rbac;
 
 use std::sync::Arc;
 
@@ -15,7 +21,21 @@ use generic::Generic;
 /// The behaviour of a built-in resource.
 pub(crate) fn strategy(group: &str, _version: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
+        ("", "configmaps") => Arc::new(config::ConfigMap),
+        ("", "endpoints") => Arc::new(endpoints::Endpoints),
+        ("", "events") => Arc::new(event::CoreEvent),
+        ("", "namespaces") => Arc::new(namespace::Namespace),
+        ("", "nodes") => Arc::new(node::Node),
         ("", "pods") => Arc::new(pod::Pod),
+        ("", "secrets") => Arc::new(config::Secret),
+        ("", "serviceaccounts") => Arc::new(config::ServiceAccount),
+        ("coordination.k8s.io", "leases") => Arc::new(config::Lease),
+        ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlice),
+        ("events.k8s.io", "events") => Arc::new(event::Event),
+        ("rbac.authorization.k8s.io", "roles") => Arc::new(rbac::Role { namespaced: true }),
+        ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(rbac::Role { namespaced: false }),
+        ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(rbac::Binding { namespaced: true }),
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(rbac::Binding { namespaced: false }),
         _ => Arc::new(Generic::new(generic::cells(group, resource))),
     }
 }

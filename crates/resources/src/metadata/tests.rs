@@ -39,13 +39,15 @@ fn metadata_is_judged_as_upstream_judges_it() {
 
 #[test]
 fn what_may_not_change_is_named() {
+    let catalogue = Catalogue::built_in();
+    let kind = catalogue.find("", "v1", "configmaps").expect("config maps");
     let old = object(json!({"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
         "creationTimestamp": "2026-01-01T00:00:00Z"}));
     let mut new = old.clone();
-    assert_eq!(validate_update(&new, &old), ErrorList::new());
+    assert_eq!(validate_update(kind, &new, &old), ErrorList::new());
     new.set_at(&["metadata", "uid"], "v");
     new.remove_at(&["metadata", "resourceVersion"]);
-    let found: Vec<String> = validate_update(&new, &old).iter().map(ToString::to_string).collect();
+    let found: Vec<String> = validate_update(kind, &new, &old).iter().map(ToString::to_string).collect();
     assert_eq!(
         found,
         [
@@ -58,7 +60,7 @@ fn what_may_not_change_is_named() {
     let mut new = dying.clone();
     new.set_at(&["metadata", "finalizers"], json!(["a.b/c"]));
     assert_eq!(
-        validate_update(&new, &dying)[0].to_string(),
+        validate_update(kind, &new, &dying)[0].to_string(),
         "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"a.b/c\"}"
     );
 }

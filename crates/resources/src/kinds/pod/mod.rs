@@ -9,6 +9,7 @@ mod env;
 mod probes;
 mod qos;
 mod resources;
+pub(crate) use resources::value;
 pub(crate) mod scheduling;
 mod security;
 pub(crate) mod spec;
@@ -90,7 +91,7 @@ impl Strategy for Pod {
     }
 
     fn validate(&self, object: &Object) -> ErrorList {
-        update::create(object)
+        update::by_itself(object)
     }
 
     fn validate_update(&self, part: Part<'_>, new: &Object, old: &Object) -> ErrorList {

@@ -10,9 +10,12 @@ use crate::report::Report;
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
-/// Rules for a new pod.
-pub(super) fn create(pod: &Object) -> ErrorList {
+/// Rules for a pod by itself. One without a resource version is being created.
+pub(super) fn by_itself(pod: &Object) -> ErrorList {
     let mut errors = whole(pod);
+    if !pod.resource_version().is_empty() {
+        return errors;
+    }
     let (spec, path) = (pod.field("spec"), Path::new("spec"));
     if !spec.list("ephemeralContainers").is_empty() {
         errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
@@ -76,7 +79,7 @@ fn mirror_unchanged(new: &Object, old: &Object, errors: &mut ErrorList) {
 
 /// Rules for a change of the main resource.
 pub(super) fn main(new: &Object, old: &Object) -> ErrorList {
-    let mut errors = whole(new);
+    let mut errors = ErrorList::new();
     mirror_unchanged(new, old, &mut errors);
     let (after, before, path) = (new.field("spec"), old.field("spec"), Path::new("spec"));
     for list in ["containers", "initContainers"] {
