@@ -107,6 +107,9 @@ pub(crate) fn restore(engine: &Engine, file: &Path) -> Result<Meta, StoreError> 
     Meta::decode(meta).ok_or_else(damaged)
 }
 
+/// The whole state, and where it stands.
+pub(crate) type Dumped = Result<(Meta, Vec<u8>), StoreError>;
+
 /// Makes snapshots when raft asks: on the saver's thread, while raft goes on.
 pub(crate) struct SnapshotMaker {
     saver: Arc<Inbox<Save>>,
@@ -116,7 +119,7 @@ pub(crate) struct SnapshotMaker {
 
 #[derive(Default)]
 struct Slot {
-    underway: Option<mpsc::Receiver<Result<(Meta, Vec<u8>), StoreError>>>,
+    underway: Option<mpsc::Receiver<Dumped>>,
     ready: Option<Snapshot>,
 }
 

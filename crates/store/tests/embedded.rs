@@ -1,5 +1,7 @@
 //! The contract of the store, held by the embedded store.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
+
 mod contract;
 
 use daemon::SystemClock;

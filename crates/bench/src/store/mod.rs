@@ -11,6 +11,7 @@ use crate::store::load::{GrpcTarget, InProcessTarget, Load, Measured, Target};
 use crate::store::report::Report;
 use anyhow::Context as _;
 use clap::Args;
+use daemon::{Clock as _, SystemClock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,17 @@ impl StoreBenchmark {
                 report.add("corten, in process", *clients, measured);
             }
         }
+        let revisions = store::Store::read_revision(&*store).await?;
+        let keys = store.live_keys();
+        store::Store::close(&*store).await?;
+        drop(store);
+        let start = SystemClock.monotonic();
+        let store = serve::open(&dir.path().join("in-process")).await?;
+        let elapsed = SystemClock.monotonic() - start;
+        report.note(format!(
+            "opened again with {keys} keys in {revisions} revisions: {:.0} ms",
+            elapsed.as_secs_f64() * 1e3
+        ));
         store::Store::close(&*store).await?;
         Ok(())
     }

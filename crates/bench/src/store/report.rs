@@ -7,6 +7,7 @@ use std::fmt;
 #[derive(Debug, Default)]
 pub(super) struct Report {
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -23,6 +24,11 @@ impl Report {
             Some(row) => row.rounds.push(measured),
             None => self.rows.push(Row { name, clients, rounds: vec![measured] }),
         }
+    }
+
+    /// Adds a line below the table.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     fn reference(&self, clients: usize) -> Option<f64> {
@@ -70,6 +76,9 @@ impl fmt::Display for Report {
                 cpu,
                 ratio
             )?;
+        }
+        for note in &self.notes {
+            writeln!(output, "{note}")?;
         }
         let puts: usize = self.rows.iter().flat_map(|row| &row.rounds).map(|round| round.puts).sum();
         write!(output, "{puts} puts of 256 to 1024 bytes, each durable before its answer")

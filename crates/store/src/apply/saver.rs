@@ -74,7 +74,7 @@ pub(crate) enum Save {
     /// Write this.
     Batch(SaveBatch),
     /// Read everything, for a member that lags.
-    Snapshot { done: mpsc::Sender<Result<(Meta, Vec<u8>), StoreError>> },
+    Snapshot { done: mpsc::Sender<snapshot::Dumped> },
     /// Replace everything with the snapshot in this file.
     Restore { file: PathBuf, done: mpsc::Sender<Result<Meta, StoreError>> },
 }

@@ -13,6 +13,7 @@ const CHUNK: usize = 1024;
 /// How much history one step of a watch reads at most.
 const MOST_EVENTS: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
+const MOST_SEEN: usize = 20_000;
 
 /// A step of a watch.
 #[derive(Debug)]
@@ -207,20 +208,18 @@ impl Mvcc {
         let last = Pointer::first_of(held).engine_key();
         let mut found = Vec::new();
         let mut bytes = 0;
-        let mut seen = 0;
         let mut reached = held - 1;
         let mut current = from;
-        for item in self.engine.scan(&first, &last) {
+        for (seen, item) in self.engine.scan(&first, &last).enumerate() {
             let (key, value) = item?;
             let at = Pointer::from_engine_key(&key)
                 .ok_or_else(|| StoreError::corrupt(&self.file, "a record's key is cut short"))?;
-            let is_enough = found.len() >= MOST_EVENTS || bytes >= MOST_BYTES || seen >= 20_000;
+            let is_enough = found.len() >= MOST_EVENTS || bytes >= MOST_BYTES || seen >= MOST_SEEN;
             if at.revision != current && is_enough {
                 reached = at.revision - 1;
                 break;
             }
             current = at.revision;
-            seen += 1;
             let change = Change::decode(at, value, &self.file)?;
             if in_range(&change.kv.key, start, end) {
                 bytes += change.weight();

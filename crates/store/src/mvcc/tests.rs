@@ -260,7 +260,7 @@ proptest! {
         check(&subject, &model);
         subject.restart();
         check(&subject, &model);
-        let kept = subject.engine.scan(&[b'r'], &[b's']).count();
+        let kept = subject.engine.scan(b"r", b"s").count();
         let live = model.at(model.revision()).len();
         if model.compacted == model.revision() {
             prop_assert!(kept <= live + 3, "compaction leaves only what is needed: {kept} of {live}");

@@ -2,6 +2,7 @@
 //!
 //! Each case gets a fresh store with revision 1.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
 #![allow(dead_code, reason = "each test binary uses a part of this module")]
 
 use futures::StreamExt;
