@@ -8,10 +8,12 @@ mod config;
 mod endpoints;
 mod event;
 mod generic;
+mod job;
 mod namespace;
 mod node;
 pub mod pod;
 mod rbac;
+mod workload;
 
 use std::sync::Arc;
 
@@ -29,6 +31,10 @@ pub(crate) fn strategy(group: &str, _version: &str, resource: &str) -> Arc<dyn S
         ("", "pods") => Arc::new(pod::Pod),
         ("", "secrets") => Arc::new(config::Secret),
         ("", "serviceaccounts") => Arc::new(config::ServiceAccount),
+        ("apps", "daemonsets") => Arc::new(workload::DaemonSet),
+        ("apps", "deployments") => Arc::new(workload::Deployment),
+        ("apps", "replicasets") => Arc::new(workload::ReplicaSet),
+        ("batch", "jobs") => Arc::new(job::Job),
         ("coordination.k8s.io", "leases") => Arc::new(config::Lease),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlice),
         ("events.k8s.io", "events") => Arc::new(event::Event),

@@ -16,6 +16,7 @@ pub(crate) mod spec;
 mod update;
 mod volumes;
 mod warnings;
+pub(crate) use warnings::on_spec as template_warnings;
 
 use api::{ErrorList, FieldError, Object, Path};
 use jiff::Timestamp;
