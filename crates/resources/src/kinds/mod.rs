@@ -13,6 +13,7 @@ mod namespace;
 mod node;
 pub mod pod;
 mod rbac;
+pub mod service;
 mod workload;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(crate) fn strategy(group: &str, _version: &str, resource: &str) -> Arc<dyn S
         ("", "nodes") => Arc::new(node::Node),
         ("", "pods") => Arc::new(pod::Pod),
         ("", "secrets") => Arc::new(config::Secret),
+        ("", "services") => Arc::new(service::Service),
         ("", "serviceaccounts") => Arc::new(config::ServiceAccount),
         ("apps", "daemonsets") => Arc::new(workload::DaemonSet),
         ("apps", "deployments") => Arc::new(workload::Deployment),

@@ -7,6 +7,7 @@ mod containers;
 pub(crate) mod defaults;
 mod env;
 mod probes;
+pub(crate) use probes::port as port_rules;
 mod qos;
 mod resources;
 pub(crate) use resources::value;
