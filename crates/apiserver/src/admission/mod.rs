@@ -1,0 +1,117 @@
+//! Admission: what the cluster, rather than the kind, has to say about a write.
+//!
+//! Plugins run in a fixed order, first all that change, then all that judge.
+
+mod default_tolerations;
+mod namespace_lifecycle;
+mod service_account;
+
+use std::sync::Arc;
+
+use api::{Object, Status};
+use futures::future::BoxFuture;
+use resources::Descriptor;
+
+use crate::cache::WatchCache;
+use crate::registry::Caller;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Create.
+    Create,
+    /// Update or patch.
+    Update,
+    /// Delete.
+    Delete,
+    /// Exec, attach, port-forward, proxy.
+    Connect,
+}
+
+/// A write on its way.
+pub struct Request<'a> {
+    /// The kind.
+    pub kind: &'a Descriptor,
+    /// Empty for the main resource.
+    pub subresource: &'a str,
+    /// What it does.
+    pub operation: Operation,
+    /// The namespace; empty for cluster-scoped kinds.
+    pub namespace: &'a str,
+    /// The name; empty while it is still to be generated.
+    pub name: &'a str,
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The new object; none for a delete.
+    pub object: Option<Object>,
+    /// The old object; none for a create.
+    pub old: Option<Object>,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// Advice for the client, collected on the way.
+    pub warnings: Vec<String>,
+}
+
+impl Request<'_> {
+    /// Whether it is about a built-in resource, by group, plural name and subresource.
+    #[must_use]
+    pub fn is(&self, group: &str, resource: &str, subresource: &str) -> bool {
+        self.kind.group == group && self.kind.resource == resource && self.subresource == subresource
+    }
+
+    /// The status for a refusal.
+    #[must_use]
+    pub fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(&self.kind.group, &self.kind.resource, self.name, why)
+    }
+}
+
+/// A plugin.
+pub trait Plugin: Send + Sync + 'static {
+    /// Changes the object, or refuses the request.
+    fn mutate<'a>(&'a self, _request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Refuses the request, or not.
+    fn validate<'a>(&'a self, _request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// The plugins, in order.
+pub struct Chain(Vec<Box<dyn Plugin>>);
+
+impl Chain {
+    /// The built-in plugins.
+    #[must_use]
+    pub fn built_in(cache: &Arc<WatchCache>) -> Self {
+        Self(vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
+            Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
+            Box::new(default_tolerations::DefaultTolerationSeconds),
+        ])
+    }
+
+    /// Runs the plugins that change.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn mutate(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        for plugin in &self.0 {
+            plugin.mutate(request).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the plugins that judge.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn validate(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        for plugin in &self.0 {
+            plugin.validate(request).await?;
+        }
+        Ok(())
+    }
+}

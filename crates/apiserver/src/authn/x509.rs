@@ -1,0 +1,39 @@
+//! A verified client certificate as a user: the common name is the user's name,
+//! each organization a group.
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{AUTHENTICATED, User};
+
+/// The user of a certificate; `None` where it has no common name.
+pub(super) fn user(certificate: &CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    if name.is_empty() {
+        return None;
+    }
+    let mut groups: Vec<String> =
+        subject.iter_organization().filter_map(|one| one.as_str().ok()).map(str::to_owned).collect();
+    groups.push(AUTHENTICATED.to_owned());
+    Some(User { name, groups, ..User::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn name_and_groups_come_from_the_subject() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "jane");
+        params.distinguished_name.push(DnType::OrganizationName, "devs");
+        let key = KeyPair::generate().expect("key");
+        let certificate = params.self_signed(&key).expect("certificate");
+        let user = user(certificate.der()).expect("a user");
+        assert_eq!((user.name.as_str(), user.groups), ("jane", vec!["devs".to_owned(), AUTHENTICATED.to_owned()]));
+    }
+}

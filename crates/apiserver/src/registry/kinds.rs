@@ -1,0 +1,51 @@
+//! The kinds that this server serves now, found by path.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use resources::{Catalogue, Descriptor};
+
+type Path = (String, String, String);
+
+/// The kinds, built in and added at run time.
+pub struct Kinds(ArcSwap<Index>);
+
+struct Index {
+    in_order: Vec<Arc<Descriptor>>,
+    by_path: HashMap<Path, Arc<Descriptor>>,
+}
+
+impl Index {
+    fn new(in_order: Vec<Arc<Descriptor>>) -> Self {
+        let path = |kind: &Arc<Descriptor>| (kind.group.clone(), kind.version.clone(), kind.resource.clone());
+        let by_path = in_order.iter().map(|kind| (path(kind), Arc::clone(kind))).collect();
+        Self { in_order, by_path }
+    }
+}
+
+impl Kinds {
+    /// The built-in kinds.
+    #[must_use]
+    pub fn new(catalogue: &Catalogue) -> Self {
+        Self(ArcSwap::from_pointee(Index::new(catalogue.iter().cloned().collect())))
+    }
+
+    /// A kind by its path.
+    #[must_use]
+    pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Descriptor>> {
+        self.0.load().by_path.get(&(group.to_owned(), version.to_owned(), resource.to_owned())).cloned()
+    }
+
+    /// All kinds, in discovery order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Descriptor>> {
+        self.0.load().in_order.clone()
+    }
+
+    /// Whether anything is served under a group and version.
+    #[must_use]
+    pub fn has_version(&self, group: &str, version: &str) -> bool {
+        self.0.load().in_order.iter().any(|kind| kind.group == group && kind.version == version)
+    }
+}

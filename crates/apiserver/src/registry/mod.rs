@@ -1,0 +1,205 @@
+//! The verbs, once, for every kind: what both fronts call.
+//!
+//! A write: decode, mutate (defaults, admission), validate, encode once, one
+//! transaction of the store. A read: bytes from the watch cache. What differs
+//! between kinds is in the kind's descriptor, never here.
+
+mod companions;
+mod create;
+mod decode;
+mod delete;
+mod kinds;
+mod read;
+mod table;
+mod update;
+
+use std::sync::Arc;
+
+use api::{Object, Status};
+use bytes::Bytes;
+use daemon::Clock;
+use resources::Descriptor;
+use store::{Store, StoreError};
+
+use crate::admission::Chain;
+use crate::authn::User;
+use crate::cache::{self, WatchCache};
+use crate::stored::{Corrupt, Stored};
+
+pub use companions::{Companions, Planner};
+pub use create::{CreateOptions, random_suffix};
+pub use decode::{BodyKind, Decoded, FieldValidation, MediaType, decode, decode_options};
+pub use delete::{DeleteOptions, Deleted};
+pub use kinds::Kinds;
+pub use read::{Continue, ListQuery, Listed, Matching, Watch, WatchBatch, WatchItem, WatchQuery};
+pub use table::{IncludeObject, Tables, partial_metadata};
+pub use update::{PatchKind, UpdateOptions};
+
+/// Who asks, and how.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The authenticated user.
+    pub user: Arc<User>,
+    /// The name for managed fields.
+    pub field_manager: String,
+}
+
+/// The object or collection that a request is about.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The kind.
+    pub kind: Arc<Descriptor>,
+    /// Empty for cluster-scoped kinds and for all namespaces.
+    pub namespace: String,
+    /// Empty for collections.
+    pub name: String,
+}
+
+/// An object that was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Its JSON, as reads will show it.
+    pub json: Bytes,
+    /// The revision of the write; 0 for a dry run.
+    pub revision: u64,
+    /// Advice for the client.
+    pub warnings: Vec<String>,
+    /// Whether it was created rather than changed.
+    pub created: bool,
+}
+
+/// All verbs on all kinds.
+pub struct Registry {
+    store: Arc<dyn Store>,
+    cache: Arc<WatchCache>,
+    kinds: Arc<Kinds>,
+    admission: Chain,
+    planners: Vec<Box<dyn Planner>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Registry {
+    /// A registry over a store and the cache that follows it.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        cache: Arc<WatchCache>,
+        kinds: Arc<Kinds>,
+        admission: Chain,
+        planners: Vec<Box<dyn Planner>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { store, cache, kinds, admission, planners, clock }
+    }
+
+    /// The kinds served.
+    #[must_use]
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// The watch cache.
+    #[must_use]
+    pub fn cache(&self) -> &Arc<WatchCache> {
+        &self.cache
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The object as the store has it now, for a write that was beaten to it.
+    async fn fresh(&self, address: &Address) -> Result<Option<Arc<Stored>>, Status> {
+        let key = address.key();
+        let found = self.store.range(store::RangeRequest::key(key.clone())).await.map_err(|error| store_failed(&error))?;
+        let Some(kv) = found.kvs.first() else { return Ok(None) };
+        Stored::read(&kv.key, &kv.value, kv.mod_revision).map(Some).map_err(|error| corrupt(&error))
+    }
+
+    /// The object as the cache has it now: a write compares revisions anyway.
+    fn cached(&self, address: &Address) -> Option<Arc<Stored>> {
+        let (group, resource) = &address.kind.storage;
+        self.cache.resource(group, resource).get(&address.namespace, &address.name)
+    }
+
+    /// The object's stored form for a change, decoded into the kind's version.
+    fn decode_stored(&self, kind: &Descriptor, stored: &Stored) -> Result<Object, Status> {
+        let mut object = stored.object().map_err(|error| corrupt(&error))?;
+        if kind.strategy.converts() {
+            kind.strategy.from_stored(&mut object);
+        }
+        Ok(object)
+    }
+
+    /// The value for the store: the one encoding of a write.
+    fn encode_value(&self, kind: &Descriptor, object: &Object) -> Bytes {
+        let fields = kind.strategy.selectable(object);
+        if kind.strategy.converts() {
+            let mut stored = object.clone();
+            kind.strategy.to_stored(&mut stored);
+            return crate::stored::encode(&stored, &fields);
+        }
+        crate::stored::encode(object, &fields)
+    }
+
+    /// The bytes to show for a value just written.
+    fn show(&self, kind: &Descriptor, key: &str, value: &Bytes, revision: u64) -> Result<Bytes, Status> {
+        let stored = Stored::read(key.as_bytes(), value, revision).map_err(|error| corrupt(&error))?;
+        self.present(kind, &stored)
+    }
+
+    /// The bytes to show for a stored object in the kind's version.
+    ///
+    /// # Errors
+    /// An object that cannot be read.
+    pub fn present(&self, kind: &Descriptor, stored: &Stored) -> Result<Bytes, Status> {
+        if kind.strategy.converts() {
+            return Ok(self.decode_stored(kind, stored)?.to_vec().into());
+        }
+        Ok(stored.json.clone())
+    }
+}
+
+impl Address {
+    /// The key in the store.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let (group, resource) = &self.kind.storage;
+        cache::key(group, resource, &self.namespace, &self.name)
+    }
+
+    /// The status for an object that is not there.
+    #[must_use]
+    pub fn not_found(&self) -> Status {
+        Status::not_found(&self.kind.group, &self.kind.resource, &self.name)
+    }
+
+    /// The status for a change that came too late.
+    #[must_use]
+    pub fn conflict(&self, why: &str) -> Status {
+        Status::conflict(&self.kind.group, &self.kind.resource, &self.name, why)
+    }
+}
+
+/// A failure of the store as clients see it.
+#[must_use]
+pub fn store_failed(error: &StoreError) -> Status {
+    match error {
+        StoreError::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
+        StoreError::TooLarge { .. } => {
+            Status::new(api::Reason::RequestEntityTooLarge, format!("the object cannot be stored: {error}"))
+        }
+        StoreError::OutcomeUnknown => Status::new(
+            api::Reason::Timeout,
+            "the leader changed while the change was under way: it may or may not have happened",
+        ),
+        StoreError::DiskFull { .. } | StoreError::Corrupt { .. } => Status::internal(error),
+        _ => Status::unavailable(format!("the store cannot answer: {error}")),
+    }
+}
+
+fn corrupt(error: &Corrupt) -> Status {
+    Status::new(api::Reason::StoreReadError, error.to_string())
+}

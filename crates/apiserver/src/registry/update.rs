@@ -1,0 +1,331 @@
+//! Update and patch: read, change, check, write if nobody else wrote since.
+
+use std::sync::Arc;
+
+use api::patch::{PatchError, json_patch, merge_patch, strategic_merge};
+use api::schema::conform;
+use api::{Object, Reason, Status};
+use resources::{Part, metadata};
+use serde_json::Value;
+use store::{Compare, Operation, Txn};
+
+use super::{Address, Caller, CreateOptions, FieldValidation, Registry, Written, store_failed};
+use crate::admission::{Operation as Admitted, Request};
+use crate::stored::Stored;
+
+/// Tries of a change that does not name a resource version.
+const ATTEMPTS: u32 = 16;
+
+/// How an update or patch is done.
+#[derive(Clone, Debug, Default)]
+pub struct UpdateOptions {
+    /// Everything but the store.
+    pub dry_run: bool,
+    /// What happens to unknown fields in a patch's result.
+    pub field_validation: FieldValidation,
+}
+
+/// The formats of patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// RFC 6902.
+    Json,
+    /// RFC 7396.
+    Merge,
+    /// Kubernetes' own.
+    Strategic,
+}
+
+/// From the current object to the wanted one.
+type Transform<'a> = &'a (dyn Fn(&Object) -> Result<(Object, Vec<String>), Status> + Send + Sync);
+
+impl Registry {
+    /// Replaces an object, or a part of it.
+    ///
+    /// # Errors
+    /// Why the object is refused, or why it cannot be stored.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        mut address: Address,
+        part: Part<'_>,
+        mut object: Object,
+        options: &UpdateOptions,
+        warnings: Vec<String>,
+    ) -> Result<Written, Status> {
+        if object.name().is_empty() {
+            object.set_at(&["metadata", "name"], address.name.as_str());
+        } else if object.name() != address.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                object.name(),
+                address.name
+            )));
+        }
+        super::create::settle_namespace(&mut address, &mut object)?;
+        let kind = Arc::clone(&address.kind);
+        if part == Part::Main
+            && object.resource_version().is_empty()
+            && !kind.strategy.updates_unconditionally()
+            && self.cached(&address).is_some()
+        {
+            return Err(Status::invalid(
+                &kind.group,
+                &kind.kind,
+                object.name(),
+                &[api::FieldError::invalid(
+                    &api::Path::new("metadata").child("resourceVersion"),
+                    "",
+                    "must be specified for an update",
+                )],
+            ));
+        }
+        if part == Part::Main && kind.strategy.creates_on_update() && self.current(&address).await?.is_none() {
+            object.remove_at(&["metadata", "resourceVersion"]);
+            let options = CreateOptions { dry_run: options.dry_run };
+            return self.create(caller, address, object, &options, warnings).await;
+        }
+        let transform = |_: &Object| Ok((object.clone(), Vec::new()));
+        let mut written = self.change(caller, &address, part, options, &transform).await?;
+        written.warnings.splice(0..0, warnings);
+        Ok(written)
+    }
+
+    /// Patches an object, or a part of it.
+    ///
+    /// # Errors
+    /// Why the patch or its result is refused, or why it cannot be stored.
+    pub async fn patch(
+        &self,
+        caller: &Caller,
+        address: Address,
+        part: Part<'_>,
+        kind: PatchKind,
+        patch: &[u8],
+        options: &UpdateOptions,
+    ) -> Result<Written, Status> {
+        let transform = |current: &Object| apply_patch(&address, kind, patch, current, options.field_validation);
+        self.change(caller, &address, part, options, &transform).await
+    }
+
+    /// Changes an object by a function of its current state.
+    ///
+    /// # Errors
+    /// What the function refuses, or why the result is refused or not stored.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        part: Part<'_>,
+        options: &UpdateOptions,
+        transform: Transform<'_>,
+    ) -> Result<Written, Status> {
+        let mut current = match self.cached(address) {
+            Some(cached) => cached,
+            None => self.fresh(address).await?.ok_or_else(|| address.not_found())?,
+        };
+        let mut is_fresh = false;
+        for attempt in 0..ATTEMPTS {
+            match self.try_change(caller, address, part, options, transform, &current, attempt).await {
+                Ok(Some(written)) => return Ok(written),
+                // Judged by a state that may have been stale: look again before refusing.
+                Err(status) if is_fresh || !may_be_stale(&status) => return Err(status),
+                Ok(None) | Err(_) => {}
+            }
+            current = self.fresh(address).await?.ok_or_else(|| address.not_found())?;
+            is_fresh = true;
+        }
+        Err(address.conflict(Status::MODIFIED))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one attempt of `change`, split off for length")]
+    async fn try_change(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        part: Part<'_>,
+        options: &UpdateOptions,
+        transform: Transform<'_>,
+        current: &Stored,
+        attempt: u32,
+    ) -> Result<Option<Written>, Status> {
+        let kind = &address.kind;
+        let old = self.decode_stored(kind, current)?;
+        let (mut new, mut warnings) = transform(&old)?;
+        check_preconditions(address, &new, &old)?;
+        keep_system_fields(&mut new, &old);
+        kind.strategy.default(&mut new);
+        let subresource = match part {
+            Part::Main => "",
+            Part::Status => "status",
+            Part::Other(name) => name,
+        };
+        let mut request = Request {
+            kind,
+            subresource,
+            operation: Admitted::Update,
+            namespace: &address.namespace,
+            name: &address.name,
+            caller,
+            object: Some(new),
+            old: Some(old),
+            dry_run: options.dry_run,
+            warnings: Vec::new(),
+        };
+        self.admission.mutate(&mut request).await?;
+        let (Some(mut new), Some(old)) = (request.object.take(), request.old.take()) else {
+            return Err(Status::internal("admission lost the object"));
+        };
+        kind.strategy.prepare_update(part, &mut new, &old);
+        let companions = self.companions(kind, Some(&old), Some(&mut new), attempt).await?;
+        let mut errors = metadata::validate_update(kind, &new, &old);
+        if part == Part::Main {
+            errors.extend(kind.strategy.validate(&new));
+        }
+        errors.extend(kind.strategy.validate_update(part, &new, &old));
+        if !errors.is_empty() {
+            return Err(Status::invalid(&kind.group, &kind.kind, new.name(), &errors));
+        }
+        warnings.extend(kind.strategy.warnings(&new, Some(&old)));
+        (request.object, request.old) = (Some(new), Some(old));
+        self.admission.validate(&mut request).await?;
+        warnings.append(&mut request.warnings);
+        let new = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
+        if super::delete::is_finished(kind, &new) {
+            return self.finish_deletion(address, current, new, options.dry_run, warnings).await;
+        }
+        let value = self.encode_value(kind, &new);
+        if options.dry_run {
+            return Ok(Some(Written { json: new.to_vec().into(), revision: 0, warnings, created: false }));
+        }
+        if current.is_same(&value) && companions.operations.is_empty() {
+            let json = self.present(kind, current)?;
+            return Ok(Some(Written { json, revision: current.revision, warnings, created: false }));
+        }
+        let key = address.key();
+        let mut compare = vec![Compare::unchanged(key.clone(), current.revision)];
+        compare.extend(companions.compare);
+        let mut success = vec![Operation::put(key.clone(), value.clone())];
+        success.extend(companions.operations);
+        let outcome = self
+            .store
+            .txn(Txn { compare, success, failure: Vec::new() })
+            .await
+            .map_err(|error| store_failed(&error))?;
+        if !outcome.succeeded {
+            return Ok(None);
+        }
+        let json = self.show(kind, &key, &value, outcome.revision)?;
+        Ok(Some(Written { json, revision: outcome.revision, warnings, created: false }))
+    }
+
+    /// The object now, from the cache or, if it is not there, from the store.
+    pub(super) async fn current(&self, address: &Address) -> Result<Option<Arc<Stored>>, Status> {
+        match self.cached(address) {
+            Some(cached) => Ok(Some(cached)),
+            None => self.fresh(address).await,
+        }
+    }
+}
+
+/// Whether a refusal may come from a cache that is behind.
+fn may_be_stale(status: &Status) -> bool {
+    matches!(status.reason, Reason::Conflict | Reason::Invalid | Reason::NotFound | Reason::Unknown | Reason::Forbidden)
+}
+
+/// A resource version or uid in the new object must be those of the old one.
+fn check_preconditions(address: &Address, new: &Object, old: &Object) -> Result<(), Status> {
+    let version = new.resource_version();
+    if !version.is_empty() && version != "0" && version != old.resource_version() {
+        return Err(address.conflict(Status::MODIFIED));
+    }
+    if !new.uid().is_empty() && new.uid() != old.uid() {
+        return Err(address.conflict(&format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            new.uid(),
+            old.uid()
+        )));
+    }
+    Ok(())
+}
+
+/// What only the server may set stays as it was.
+fn keep_system_fields(new: &mut Object, old: &Object) {
+    const KEPT: [&str; 6] =
+        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName", "generation"];
+    for field in KEPT {
+        match old.at(&["metadata", field]) {
+            Some(value) => new.set_at(&["metadata", field], value.clone()),
+            None => {
+                new.remove_at(&["metadata", field]);
+            }
+        }
+    }
+    for field in ["resourceVersion", "selfLink", "managedFields"] {
+        new.remove_at(&["metadata", field]);
+    }
+    if let Some(managed) = old.at(&["metadata", "managedFields"]) {
+        new.set_at(&["metadata", "managedFields"], managed.clone());
+    }
+}
+
+fn apply_patch(
+    address: &Address,
+    patch_kind: PatchKind,
+    patch: &[u8],
+    current: &Object,
+    validation: FieldValidation,
+) -> Result<(Object, Vec<String>), Status> {
+    let kind = &address.kind;
+    let mut value = current.clone().into_value();
+    match patch_kind {
+        PatchKind::Json => json_patch(&mut value, patch).map_err(|error| patch_failed(&error))?,
+        PatchKind::Merge => merge_patch(&mut value, parse_patch(patch)?),
+        PatchKind::Strategic => {
+            let (Value::Object(patch), Value::Object(target)) = (parse_patch(patch)?, &mut value) else {
+                return Err(Status::bad_request("a strategic merge patch must be a JSON object"));
+            };
+            strategic_merge(&kind.shape.0, kind.shape.1, target, patch).map_err(|error| patch_failed(&error))?;
+        }
+    }
+    let mut object = Object::from_value(value).map_err(|error| Status::bad_request(error.to_string()))?;
+    object.set("apiVersion", kind.api_version());
+    object.set("kind", kind.kind.as_str());
+    if object.name() != address.name {
+        return Err(Status::invalid(
+            &kind.group,
+            &kind.kind,
+            &address.name,
+            &[api::FieldError::invalid(&api::Path::new("metadata").child("name"), object.name(), "field is immutable")],
+        ));
+    }
+    let found = conform(&kind.shape.0, kind.shape.1, object.as_map_mut()).map_err(|error| {
+        let kind = &kind.kind;
+        Status::new(Reason::BadRequest, format!("{kind} in version {:?} cannot be handled as a {kind}: {error}", address.kind.version))
+    })?;
+    let texts: Vec<String> = found.unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
+    match validation {
+        FieldValidation::Strict if !texts.is_empty() => {
+            Err(Status::bad_request(format!("strict decoding error: {}", texts.join(", "))))
+        }
+        FieldValidation::Ignore => Ok((object, Vec::new())),
+        FieldValidation::Strict | FieldValidation::Warn => Ok((object, texts)),
+    }
+}
+
+fn parse_patch(patch: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+}
+
+fn patch_failed(error: &PatchError) -> Status {
+    match error {
+        PatchError::Malformed(_) => Status::bad_request(error.to_string()),
+        PatchError::TooManyOperations(_) => Status::new(Reason::RequestEntityTooLarge, error.to_string()),
+        PatchError::DoesNotApply(_) => Status {
+            code: 422,
+            reason: Reason::Invalid,
+            message: format!("the server rejected our request due to an error in our request: {error}"),
+            details: None,
+        },
+    }
+}
