@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::inbox::Inbox;
 use crate::log::{Log, LogOptions, fresh_salt};
 use crate::metrics::Metrics;
-use crate::mvcc::{META_KEY, Meta};
+use crate::mvcc::{Files, META_KEY, Meta};
 use crate::snapshot::{self, SnapshotMaker};
 use crate::status::{MemberStatus, Status};
 use crate::transport::{Alone, GrpcTransport, Inbound, Transport};
@@ -29,7 +29,7 @@ use prometheus_client::registry::Registry;
 use raft::eraftpb::ConfState;
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -180,6 +180,9 @@ impl Embedded {
             checkpoint_interval: config.checkpoint_interval,
             meta,
             file: config.data_dir.join("state"),
+            index_file: index_file(&config.data_dir),
+            index_complete: 0,
+            pending_index: None,
         };
         let store = Self {
             config,
@@ -503,7 +506,8 @@ fn open_files(config: &Config, clock: &dyn Clock) -> Result<Opened, StoreError> 
     let engine = Engine::open(&state, config.page_cache)?;
     let meta = open_state(dir, &log, &engine)?;
     let now = clock.monotonic();
-    let shared = Shared::load(&engine, meta, config.recent_events, state, now)?;
+    let files = Files { engine: state, index: index_file(dir) };
+    let shared = Shared::load(&engine, meta, config.recent_events, files, now)?;
     Ok(Opened { lock, log, engine, meta, shared })
 }
 
@@ -530,6 +534,10 @@ fn open_state(dir: &Path, log: &Log, engine: &Engine) -> Result<Meta, StoreError
     }
     snapshot::remove_unneeded(dir)?;
     Ok(meta)
+}
+
+fn index_file(dir: &Path) -> PathBuf {
+    dir.join("index")
 }
 
 fn lock_dir(dir: &Path) -> Result<File, StoreError> {

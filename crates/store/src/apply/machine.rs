@@ -5,7 +5,7 @@ use crate::StoreError;
 use crate::command::Command;
 use crate::engine::Engine;
 use crate::lease::LeaseTable;
-use crate::mvcc::{Meta, Mvcc};
+use crate::mvcc::{Files, Meta, Mvcc};
 use crate::types::TxnResponse;
 use bytes::Bytes;
 use daemon::Clock;
@@ -63,10 +63,10 @@ impl Shared {
         engine: &Engine,
         meta: Meta,
         recent_limit: usize,
-        file: std::path::PathBuf,
+        files: Files,
         now: Instant,
     ) -> Result<Self, StoreError> {
-        let (mvcc, leased) = Mvcc::load(engine.clone(), meta, recent_limit, file)?;
+        let (mvcc, leased) = Mvcc::load(engine.clone(), meta, recent_limit, files)?;
         let leases = Mutex::new(load_leases(engine, leased, now)?);
         let marks = Mutex::new(load_marks(engine)?);
         Ok(Self { mvcc, leases, marks })

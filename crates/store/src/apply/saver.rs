@@ -8,7 +8,7 @@ use crate::StoreError;
 use crate::engine::{Batch, Engine};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::mvcc::{Change, Changes, META_KEY, Meta, Pointer};
+use crate::mvcc::{Change, Changes, META_KEY, Meta, PendingIndex, Pointer};
 use crate::snapshot;
 use crate::status::Status;
 use daemon::Clock;
@@ -91,6 +91,11 @@ pub(crate) struct Saver {
     /// Where the engine stands.
     pub(crate) meta: Meta,
     pub(crate) file: PathBuf,
+    pub(crate) index_file: PathBuf,
+    /// Up to where the index file of this run is complete.
+    pub(crate) index_complete: u64,
+    /// One that waits until the engine has caught up with it.
+    pub(crate) pending_index: Option<PendingIndex>,
 }
 
 impl Saver {
@@ -128,11 +133,34 @@ impl Saver {
             };
             if is_dirty && self.until_checkpoint(last_checkpoint).is_zero() {
                 self.checkpoint()?;
+                self.keep_index();
                 last_checkpoint = self.clock.monotonic();
                 is_dirty = false;
             }
         }
-        self.checkpoint()
+        self.checkpoint()?;
+        if self.index_complete != self.meta.revision {
+            let written = self.shared.mvcc.write_index(&self.index_file);
+            warn_of_index(written.and_then(PendingIndex::publish));
+        }
+        Ok(())
+    }
+
+    /// Writes the index when a start would have to read much without it.
+    fn keep_index(&mut self) {
+        if let Some(pending) = self.pending_index.take() {
+            if pending.newest <= self.meta.revision {
+                self.index_complete = pending.complete;
+                warn_of_index(pending.publish());
+            } else {
+                self.pending_index = Some(pending);
+            }
+        } else if self.shared.mvcc.is_index_due(self.index_complete) {
+            match self.shared.mvcc.write_index(&self.index_file) {
+                Ok(pending) => self.pending_index = Some(pending),
+                Err(error) => warn_of_index(Err(error)),
+            }
+        }
     }
 
     fn until_checkpoint(&self, last: Instant) -> Duration {
@@ -249,5 +277,12 @@ impl Saver {
         }
         self.engine.apply(batch)?;
         Ok(next)
+    }
+}
+
+/// Without the index a start takes longer; nothing else depends on it.
+fn warn_of_index(result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the index");
     }
 }

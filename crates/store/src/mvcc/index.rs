@@ -41,6 +41,21 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// An index of keys in ascending order; [`Index::sort_deleted`] has to follow.
+    pub(crate) fn from_sorted(keys: Vec<(Bytes, KeyMeta)>) -> Self {
+        let live = keys.iter().filter(|(_, meta)| !meta.is_deleted()).count() as u64;
+        Self { keys: keys.into_iter().collect(), deleted: VecDeque::new(), live }
+    }
+
+    /// Finds the deleted keys again, after changes came out of order.
+    pub(crate) fn sort_deleted(&mut self) {
+        let deleted = self.keys.iter().filter(|(_, meta)| meta.is_deleted());
+        let mut deleted: Vec<(u64, Bytes)> =
+            deleted.map(|(key, meta)| (meta.at.revision, key.clone())).collect();
+        deleted.sort_unstable();
+        self.deleted = deleted.into();
+    }
+
     /// The newest change of a key, a deletion too.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&KeyMeta> {
         self.keys.get(key)

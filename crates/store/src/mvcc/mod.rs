@@ -10,6 +10,7 @@
 //! This module knows neither raft nor when something becomes durable. Changes come in through
 //! [`Writer`] from one thread; reads come from anywhere.
 
+mod checkpoint;
 mod index;
 mod read;
 mod recent;
@@ -18,6 +19,7 @@ mod record;
 mod tests;
 mod write;
 
+pub(crate) use checkpoint::PendingIndex;
 use crate::engine::Engine;
 use crate::{LeaseId, StoreError};
 use bytes::Bytes;
@@ -40,6 +42,15 @@ pub(crate) struct Mvcc {
     newest: watch::Sender<u64>,
 }
 
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    /// The engine's directory, for errors.
+    pub(crate) engine: PathBuf,
+    /// The index file; empty for none.
+    pub(crate) index: PathBuf,
+}
+
 #[derive(Debug)]
 struct State {
     index: Index,
@@ -56,9 +67,10 @@ impl Mvcc {
         engine: Engine,
         meta: Meta,
         recent_limit: usize,
-        file: PathBuf,
+        files: Files,
     ) -> Result<(Self, Vec<(LeaseId, Bytes)>), StoreError> {
-        let state = load_state(&engine, meta, recent_limit, &file)?;
+        let state = load_state(&engine, meta, recent_limit, &files)?;
+        let file = files.engine;
         let leased = state
             .index
             .range(b"", b"")
@@ -72,7 +84,8 @@ impl Mvcc {
     /// Takes over what the engine holds now, after a snapshot replaced it.
     pub(crate) fn reload(&self, meta: Meta) -> Result<Vec<(LeaseId, Bytes)>, StoreError> {
         let limit = self.state.read().recent.limit();
-        let state = load_state(&self.engine, meta, limit, &self.file)?;
+        let files = Files { engine: self.file.clone(), index: PathBuf::new() };
+        let state = load_state(&self.engine, meta, limit, &files)?;
         let leased = state
             .index
             .range(b"", b"")
@@ -110,27 +123,31 @@ impl Mvcc {
         let mut state = self.state.write();
         state.saved = state.saved.max(revision);
         let saved = state.saved;
-        state.recent.evict(saved);
+        state.recent.evict(saved, 256);
     }
 }
 
-/// Reads every record once, oldest first, so that the newest of each key wins.
+/// Reads records once, oldest first, so that the newest of each key wins: all of them, or those
+/// that the index file does not know.
 fn load_state(
     engine: &Engine,
     meta: Meta,
     recent_limit: usize,
-    file: &std::path::Path,
+    files: &Files,
 ) -> Result<State, StoreError> {
-    let mut index = Index::default();
-    let start = Pointer::first_of(0).engine_key();
+    let (mut index, complete) =
+        checkpoint::read_index(&files.index, meta).unwrap_or_else(|| (Index::default(), 0));
+    let start = Pointer::first_of(complete + 1).engine_key();
     let end = Pointer::first_of(u64::MAX).engine_key();
     for item in engine.scan(&start, &end) {
         let (key, value) = item?;
-        let at = Pointer::from_engine_key(&key)
-            .ok_or_else(|| StoreError::corrupt(file, "a record's key has the wrong length"))?;
-        let change = Change::decode(at, value, file)?;
+        let at = Pointer::from_engine_key(&key).ok_or_else(|| {
+            StoreError::corrupt(&files.engine, "a record's key has the wrong length")
+        })?;
+        let change = Change::decode(at, value, &files.engine)?;
         index.set(&change.kv.key, KeyMeta::of(&change, at.sub));
     }
+    index.sort_deleted();
     index.compact(meta.compacted);
     Ok(State {
         index,

@@ -39,12 +39,16 @@ impl Recent {
     pub(crate) fn push(&mut self, changes: Changes, saved: u64) {
         self.weight += weight(&changes);
         self.revisions.push_back(changes);
-        self.evict(saved);
+        self.evict(saved, 4);
     }
 
-    /// Evicts down to the limit what is older than or at `saved`.
-    pub(crate) fn evict(&mut self, saved: u64) {
-        while self.weight > self.limit && self.first <= saved {
+    /// Evicts towards the limit what is older than or at `saved`, `most` revisions at a time: the
+    /// lock is held meanwhile.
+    pub(crate) fn evict(&mut self, saved: u64, most: usize) {
+        for _ in 0..most {
+            if self.weight <= self.limit || self.first > saved {
+                return;
+            }
             let Some(oldest) = self.revisions.pop_front() else { return };
             self.weight -= weight(&oldest);
             self.first += 1;

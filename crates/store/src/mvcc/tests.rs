@@ -76,6 +76,8 @@ enum Action {
     Compact(u64),
     /// The engine catches up.
     Save,
+    /// The index is written; it is there at the next start.
+    WriteIndex,
     /// Start again from what the engine holds.
     Restart,
 }
@@ -91,13 +93,14 @@ fn action() -> impl Strategy<Value = Action> {
         12 => prop::collection::vec(step, 1..4).prop_map(Action::Txn),
         1 => (0u64..=100).prop_map(Action::Compact),
         2 => Just(Action::Save),
+        1 => Just(Action::WriteIndex),
         1 => Just(Action::Restart),
     ]
 }
 
 /// The state under test with a simple saver.
 struct Subject {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     engine: Engine,
     mvcc: Mvcc,
     unsaved: Vec<Changes>,
@@ -108,8 +111,8 @@ impl Subject {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(&dir.path().join("state"), 8 << 20).unwrap();
-        let mvcc = load(&engine, 1, 0);
-        Self { _dir: dir, engine, mvcc, unsaved: Vec::new(), scrubbed: 0 }
+        let mvcc = load(&engine, &dir.path().join("index"), 1, 0);
+        Self { dir, engine, mvcc, unsaved: Vec::new(), scrubbed: 0 }
     }
 
     fn txn(&mut self, steps: &[Step]) {
@@ -161,14 +164,16 @@ impl Subject {
 
     fn restart(&mut self) {
         self.save();
-        self.mvcc = load(&self.engine, self.mvcc.revision(), self.mvcc.compacted());
+        let index = self.dir.path().join("index");
+        self.mvcc = load(&self.engine, &index, self.mvcc.revision(), self.mvcc.compacted());
     }
 }
 
-fn load(engine: &Engine, revision: u64, compacted: u64) -> Mvcc {
+fn load(engine: &Engine, index: &std::path::Path, revision: u64, compacted: u64) -> Mvcc {
     let meta = Meta { revision, compacted, ..Meta::default() };
     // Little memory, so that most reads go to the engine once it has the changes.
-    Mvcc::load(engine.clone(), meta, 2000, "state".into()).unwrap().0
+    let files = Files { engine: "state".into(), index: index.to_owned() };
+    Mvcc::load(engine.clone(), meta, 2000, files).unwrap().0
 }
 
 fn check(subject: &Subject, model: &Model) {
@@ -254,6 +259,10 @@ proptest! {
                     }
                 }
                 Action::Save => subject.save(),
+                Action::WriteIndex => {
+                    let index = subject.dir.path().join("index");
+                    subject.mvcc.write_index(&index).unwrap().publish().unwrap();
+                }
                 Action::Restart => subject.restart(),
             }
         }
