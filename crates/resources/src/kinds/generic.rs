@@ -1,35 +1,24 @@
 //! The behaviour of kinds without rules of their own.
 
-use api::{ErrorList, Object};
+use api::Object;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{self, Cells};
-use crate::{Part, Strategy, metadata};
+use super::defaults;
+use crate::{Part, Strategy, metadata, names};
 
 /// A kind that only needs what all kinds need.
-pub(crate) struct Generic {
+pub(super) struct Generic {
     cells: Cells,
     default: Option<fn(&mut Object)>,
     generation: bool,
+    name: fn(&str, bool) -> Vec<String>,
 }
 
 impl Generic {
-    /// A kind with these rows.
-    pub(crate) fn new(cells: Cells) -> Self {
-        Self { cells, default: None, generation: false }
-    }
-
-    /// With defaults.
-    pub(crate) fn defaulting(mut self, default: fn(&mut Object)) -> Self {
-        self.default = Some(default);
-        self
-    }
-
-    /// With a generation that follows the spec.
-    pub(crate) fn counting(mut self) -> Self {
-        self.generation = true;
-        self
+    fn new(cells: Cells) -> Self {
+        Self { cells, default: None, generation: false, name: names::dns_subdomain }
     }
 }
 
@@ -53,8 +42,8 @@ impl Strategy for Generic {
         }
     }
 
-    fn validate(&self, _object: &Object) -> ErrorList {
-        ErrorList::new()
+    fn name_errors(&self, name: &str, prefix: bool) -> Vec<String> {
+        (self.name)(name, prefix)
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -62,8 +51,58 @@ impl Strategy for Generic {
     }
 }
 
+/// The behaviour of a resource that has no file of its own.
+pub(super) fn built_in(group: &str, resource: &str) -> Generic {
+    let mut kind = Generic::new(cells(group, resource));
+    kind.default = default(group, resource);
+    // The kinds whose generation follows their spec.
+    kind.generation = matches!(
+        (group, resource),
+        ("", "replicationcontrollers")
+            | ("apps", "statefulsets")
+            | ("batch", "cronjobs")
+            | ("networking.k8s.io", "ingresses" | "ingressclasses" | "networkpolicies" | "servicecidrs" | "ipaddresses")
+            | ("policy", "poddisruptionbudgets")
+            | ("scheduling.k8s.io", "priorityclasses")
+            | ("apiextensions.k8s.io", "customresourcedefinitions")
+            | ("flowcontrol.apiserver.k8s.io", _)
+            | ("resource.k8s.io", "resourceslices" | "deviceclasses")
+    ) || group == "admissionregistration.k8s.io";
+    if (group, resource) == ("apiregistration.k8s.io", "apiservices") {
+        kind.name = names::path_segment;
+    }
+    kind
+}
+
+fn default(group: &str, resource: &str) -> Option<fn(&mut Object)> {
+    Some(match (group, resource) {
+        ("", "podtemplates") => defaults::pod_template,
+        ("", "replicationcontrollers") => defaults::replication_controller,
+        ("", "persistentvolumeclaims") => defaults::persistent_volume_claim,
+        ("", "persistentvolumes") => defaults::persistent_volume,
+        ("", "limitranges") => defaults::limit_range,
+        ("apps", "statefulsets") => defaults::stateful_set,
+        ("batch", "cronjobs") => defaults::cron_job,
+        ("storage.k8s.io", "storageclasses") => defaults::storage_class,
+        ("storage.k8s.io", "csidrivers") => defaults::csi_driver,
+        ("networking.k8s.io", "ingressclasses") => defaults::ingress_class,
+        ("networking.k8s.io", "networkpolicies") => defaults::network_policy,
+        ("scheduling.k8s.io", "priorityclasses") => defaults::priority_class,
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => defaults::webhooks,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
+            defaults::admission_policy
+        }
+        ("apiregistration.k8s.io", "apiservices") => defaults::api_service,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => defaults::custom_resource_definition,
+        _ => return None,
+    })
+}
+
 /// The rows of a resource.
-pub(crate) fn cells(group: &str, resource: &str) -> Cells {
+fn cells(group: &str, resource: &str) -> Cells {
     match (group, resource) {
         ("", "componentstatuses") => cells::component_status,
         ("", "podtemplates") => cells::pod_template,

@@ -3,8 +3,11 @@
 //!
 //! Adding rules to a kind is one file and one line in [`strategy`].
 
+mod autoscaler;
 mod cells;
+mod certificates;
 mod config;
+mod defaults;
 mod endpoints;
 mod event;
 mod generic;
@@ -19,10 +22,8 @@ mod workload;
 use std::sync::Arc;
 
 use crate::Strategy;
-use generic::Generic;
-
 /// The behaviour of a built-in resource.
-pub(crate) fn strategy(group: &str, _version: &str, resource: &str) -> Arc<dyn Strategy> {
+pub(crate) fn strategy(group: &str, version: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
         ("", "configmaps") => Arc::new(config::ConfigMap),
         ("", "endpoints") => Arc::new(endpoints::Endpoints),
@@ -44,6 +45,9 @@ pub(crate) fn strategy(group: &str, _version: &str, resource: &str) -> Arc<dyn S
         ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(rbac::Role { namespaced: false }),
         ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(rbac::Binding { namespaced: true }),
         ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(rbac::Binding { namespaced: false }),
-        _ => Arc::new(Generic::new(generic::cells(group, resource))),
+        ("autoscaling", "horizontalpodautoscalers") if version == "v1" => Arc::new(autoscaler::AutoscalerV1),
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(autoscaler::Autoscaler),
+        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificates::SigningRequest),
+        _ => Arc::new(generic::built_in(group, resource)),
     }
 }

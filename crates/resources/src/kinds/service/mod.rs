@@ -103,7 +103,7 @@ impl Strategy for Service {
     }
 
     fn name_errors(&self, name: &str, prefix: bool) -> Vec<String> {
-        names::dns1035_label(name, prefix)
+        names::dns_label(name, prefix)
     }
 
     fn creates_on_update(&self) -> bool {
