@@ -79,12 +79,15 @@ impl Driver {
         self.next_read += 1;
         let reads = std::mem::take(&mut self.reads);
         self.reads_underway.push(ReadBatch { number, issued: now, reads });
-        // The number tells this member's requests apart; raft keeps those of members apart.
-        self.raw.read_index(number.to_be_bytes().to_vec());
+        // Unlike that of any other member or earlier life, whose late answer would be stale here.
+        let mut context = self.life.to_be_bytes().to_vec();
+        context.extend_from_slice(&number.to_be_bytes());
+        self.raw.read_index(context);
     }
 
     pub(super) fn confirm_read(&mut self, context: &[u8], index: u64) -> Result<(), StoreError> {
-        let Some(number) = context.try_into().ok().map(u64::from_be_bytes) else { return Ok(()) };
+        let Some(number) = context.strip_prefix(&self.life.to_be_bytes()) else { return Ok(()) };
+        let Some(number) = number.try_into().ok().map(u64::from_be_bytes) else { return Ok(()) };
         // A confirmation holds for everything that was asked before it.
         let mut replies = Vec::new();
         self.reads_underway.retain_mut(|batch| {

@@ -96,6 +96,8 @@ pub(crate) struct Driver {
     reads: Vec<Read>,
     reads_underway: Vec<ReadBatch>,
     next_read: u64,
+    /// Tells this run of this member from all others.
+    life: u64,
     /// Term and leader when proposals were last known to be on their way.
     view: (u64, MemberId),
     /// The first entry of this member's own term as leader.
@@ -152,6 +154,7 @@ impl Driver {
             reads: Vec::new(),
             reads_underway: Vec::new(),
             next_read: 1,
+            life: fresh_salt(),
             view: (0, 0),
             own_term_from: 0,
             next_tick: now + parts.config.tick,
