@@ -76,7 +76,9 @@ impl Strategy for Pod {
             Part::Other("ephemeralcontainers") => {
                 let added = new.field("spec").field("ephemeralContainers").clone();
                 keep_all_but(new, old);
-                if !added.is_null() {
+                if added.is_null() {
+                    new.remove_at(&["spec", "ephemeralContainers"]);
+                } else {
                     new.set_at(&["spec", "ephemeralContainers"], added);
                 }
                 defaults::pod(new);
@@ -244,6 +246,3 @@ pub fn bind(pod: &mut Object, binding: &Object, now: Timestamp) {
     }
     pod.set_at(&["status", "conditions"], conditions);
 }
-
-#[cfg(test)]
-mod tests;

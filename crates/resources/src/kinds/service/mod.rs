@@ -161,6 +161,3 @@ fn external_address(object: &Object) -> String {
         _ => "<unknown>".to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -132,6 +132,3 @@ fn collisions(new: &Object, old: &Object, errors: &mut ErrorList) {
 fn template_warnings(object: &Object) -> Vec<String> {
     super::pod::template_warnings(object.below(&["spec", "template", "spec"]), "spec.template.spec")
 }
-
-#[cfg(test)]
-mod tests;
