@@ -96,7 +96,10 @@ pub(crate) fn same(one: &Value, other: &Value) -> bool {
 }
 
 /// The object at a field, made where it is absent.
-pub(crate) fn object_at<'a>(map: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+pub(crate) fn object_at<'a>(
+    map: &'a mut Map<String, Value>,
+    name: &str,
+) -> Option<&'a mut Map<String, Value>> {
     let value = map.entry(name.to_owned()).or_insert(Value::Null);
     if value.is_null() {
         *value = Value::Object(Map::new());
@@ -105,7 +108,10 @@ pub(crate) fn object_at<'a>(map: &'a mut Map<String, Value>, name: &str) -> Opti
 }
 
 /// The object at a field, where there is one.
-pub(crate) fn object_in<'a>(map: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+pub(crate) fn object_in<'a>(
+    map: &'a mut Map<String, Value>,
+    name: &str,
+) -> Option<&'a mut Map<String, Value>> {
     map.get_mut(name)?.as_object_mut()
 }
 

@@ -12,10 +12,11 @@
 pub mod catalogue;
 pub mod descriptor;
 mod fields;
-mod report;
 pub mod kinds;
 pub mod metadata;
 pub mod names;
+pub mod openapi;
+mod report;
 pub mod strategy;
 mod tables;
 

@@ -1,6 +1,7 @@
 //! Rules for the metadata that every kind has, following
 //! `k8s.io/apimachinery/pkg/api/validation` (`ValidateObjectMeta`).
 
+use api::schema::{Schema, StructId};
 use api::{ErrorList, FieldError, Object, Path};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -39,7 +40,9 @@ pub fn validate(descriptor: &Descriptor, object: &Object) -> ErrorList {
             invalid_all(&path.child("namespace"), namespace, names::dns_label(namespace, false), &mut errors);
         }
         (false, "") => {}
-        (false, _) => errors.push(FieldError::forbidden(&path.child("namespace"), "not allowed on this type")),
+        (false, _) => {
+            errors.push(FieldError::forbidden(&path.child("namespace"), "not allowed on this type"))
+        }
     }
     if let Some(generation) = meta.int("generation").filter(|one| *one < 0) {
         errors.push(FieldError::invalid(&path.child("generation"), generation, NOT_NEGATIVE));
@@ -57,8 +60,12 @@ pub fn validate_update(_descriptor: &Descriptor, new: &Object, old: &Object) -> 
     let (new, old) = (new.field("metadata"), old.field("metadata"));
     if old.has("deletionTimestamp") {
         let known = old.list("finalizers");
-        let mut extra: Vec<&str> =
-            new.list("finalizers").iter().filter(|one| !known.contains(one)).filter_map(Value::as_str).collect();
+        let mut extra: Vec<&str> = new
+            .list("finalizers")
+            .iter()
+            .filter(|one| !known.contains(one))
+            .filter_map(Value::as_str)
+            .collect();
         extra.sort_unstable();
         if !extra.is_empty() {
             let detail = format!(
@@ -69,11 +76,19 @@ pub fn validate_update(_descriptor: &Descriptor, new: &Object, old: &Object) -> 
         }
     }
     if new.text("resourceVersion").is_empty() {
-        errors.push(FieldError::invalid(&path.child("resourceVersion"), "", "must be specified for an update"));
+        errors.push(FieldError::invalid(
+            &path.child("resourceVersion"),
+            "",
+            "must be specified for an update",
+        ));
     }
     let generation = |of: &Value| of.int("generation").unwrap_or_default();
     if generation(new) < generation(old) {
-        errors.push(FieldError::invalid(&path.child("generation"), generation(new), "must not be decremented"));
+        errors.push(FieldError::invalid(
+            &path.child("generation"),
+            generation(new),
+            "must not be decremented",
+        ));
     }
     for name in ["name", "namespace", "uid"] {
         if new.text(name) != old.text(name) {
@@ -131,7 +146,11 @@ fn owners(owners: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
     for owner in owners {
         let api_version = owner.text("apiVersion");
         if api_version.rsplit('/').next().unwrap_or_default().is_empty() {
-            errors.push(FieldError::invalid(&path.child("apiVersion"), api_version, "version must not be empty"));
+            errors.push(FieldError::invalid(
+                &path.child("apiVersion"),
+                api_version,
+                "version must not be empty",
+            ));
         }
         for name in ["kind", "name", "uid"] {
             if owner.text(name).is_empty() {
@@ -209,6 +228,15 @@ pub(crate) fn keep_metadata(names: &[&str], new: &mut Object, old: &Object) {
     }
 }
 
+/// Empties the status of a new object: what Go writes for one that nobody has
+/// reported yet.
+pub(crate) fn reset_status(schema: &Schema, shape: StructId, object: &mut Object) {
+    object.remove("status");
+    // The object conforms already, so filling in what is missing cannot fail.
+    let filled = api::schema::conform(schema, shape, object.as_map_mut());
+    debug_assert!(filled.is_ok(), "{filled:?}");
+}
+
 /// Sets the first generation of an object.
 pub(crate) fn first_generation(object: &mut Object) {
     object.set_at(&["metadata", "generation"], 1);
@@ -217,8 +245,10 @@ pub(crate) fn first_generation(object: &mut Object) {
 /// Raises the generation where any field but metadata and status changed.
 pub(crate) fn raise_generation(new: &mut Object, old: &Object) {
     let generation = old.generation();
-    let of = |object: &Object| object.field("spec").clone();
-    let raised = if same(&of(new), &of(old)) { generation } else { generation + 1 };
+    let is_desired = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata" | "status");
+    let mut names = new.as_map().keys().chain(old.as_map().keys()).filter(|name| is_desired(name));
+    let changed = names.any(|name| !same(new.field(name), old.field(name)));
+    let raised = generation + i64::from(changed);
     if raised > 0 {
         new.set_at(&["metadata", "generation"], raised);
     }

@@ -149,8 +149,7 @@ pub fn dns1035_label(name: &str, prefix: bool) -> Vec<String> {
 /// DNS search paths: an RFC 1123 subdomain whose labels may hold underscores.
 #[must_use]
 pub fn subdomain_with_underscore(name: &str) -> Vec<String> {
-    const PATTERN: &str =
-        r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    const PATTERN: &str = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
     let mut errors = Vec::new();
     if name.len() > 253 {
         errors.push(max_length(253));
@@ -209,12 +208,16 @@ pub fn qualified(name: &str) -> Vec<String> {
         (Some(prefix), Some(part), None) => (Some(prefix), part),
         _ => {
             let text = shape_message(&format!("a valid label key {RULE}"), EXAMPLES, QUALIFIED);
-            return vec![format!("{text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")];
+            return vec![format!(
+                "{text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
         }
     };
     match prefix {
         Some("") => errors.push("prefix part must be non-empty".to_owned()),
-        Some(prefix) => errors.extend(subdomain(prefix).into_iter().map(|text| format!("prefix part {text}"))),
+        Some(prefix) => {
+            errors.extend(subdomain(prefix).into_iter().map(|text| format!("prefix part {text}")))
+        }
         None => {}
     }
     if part.is_empty() {
@@ -380,7 +383,9 @@ pub fn ip(text: &str) -> Vec<String> {
             vec!["must not be an IPv4-mapped IPv6 address".to_owned()]
         }
         Some(_) => Vec::new(),
-        None if without_zeroes().parse::<std::net::Ipv4Addr>().is_ok() => vec!["must not have leading 0s".to_owned()],
+        None if without_zeroes().parse::<std::net::Ipv4Addr>().is_ok() => {
+            vec!["must not have leading 0s".to_owned()]
+        }
         None => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
     }
 }
@@ -399,7 +404,9 @@ pub fn cidr(text: &str) -> Vec<String> {
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
             vec!["must not have an IPv4-mapped IPv6 address".to_owned()]
         }
-        _ if net.addr() != net.network() => vec!["must not have bits set beyond the prefix length".to_owned()],
+        _ if net.addr() != net.network() => {
+            vec!["must not have bits set beyond the prefix length".to_owned()]
+        }
         _ => Vec::new(),
     }
 }
@@ -415,17 +422,23 @@ mod tests {
         assert_eq!(dns_subdomain("web-", true), none);
         assert_eq!(
             dns_subdomain("Web", false),
-            ["a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]
+            [
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            ]
         );
         assert_eq!(dns_label("a.b", false), ["must not contain dots"]);
         assert_eq!(
             dns_label("-a", false),
-            ["a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]
+            [
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+            ]
         );
         assert_eq!(dns_label(&"a".repeat(64), false), ["must be no more than 63 characters"]);
         assert_eq!(
             dns1035_label("1a", false),
-            ["a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"]
+            [
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+            ]
         );
         assert_eq!(path_segment("system:a", false), none);
         assert_eq!(path_segment("a/b%", false), ["may not contain '/'", "may not contain '%'"]);

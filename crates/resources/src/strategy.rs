@@ -106,6 +106,7 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Turns the stored form into this version's form, where several versions
     /// share a stored form.
+    #[expect(clippy::wrong_self_convention, reason = "the object is converted, not the strategy")]
     fn from_stored(&self, _object: &mut Object) {}
 
     /// The opposite of [`Self::from_stored`].

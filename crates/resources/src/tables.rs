@@ -55,7 +55,8 @@ pub(crate) fn descriptors() -> Vec<Arc<Descriptor>> {
     let mut columns = columns();
     let mut found: Vec<Descriptor> = Vec::new();
     for row in rows(RESOURCES) {
-        let [group, version, path, kind, scope, singular, short_names, categories, verbs, response] = row.as_slice()
+        let [group, version, path, kind, scope, singular, short_names, categories, verbs, response] =
+            row.as_slice()
         else {
             continue;
         };
@@ -87,7 +88,7 @@ pub(crate) fn descriptors() -> Vec<Arc<Descriptor>> {
             shape: (schema.clone(), shape),
             storage,
             stored_version,
-            strategy: kinds::strategy(group, version, path),
+            strategy: kinds::strategy(group, version, path, shape),
         });
     }
     found.into_iter().map(Arc::new).collect()

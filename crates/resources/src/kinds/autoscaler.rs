@@ -2,17 +2,18 @@
 //! What v1 has no field for travels in its annotations, as upstream does it.
 
 use api::Object;
+use api::schema::StructId;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{cells, defaults};
 use crate::fields::{Fields, object_in};
-use crate::{Part, Strategy, metadata};
+use crate::{Part, Strategy, metadata, tables};
 
 /// The behaviour of `autoscaling/v2`.
-pub(super) struct Autoscaler;
+pub(super) struct Autoscaler(pub(super) StructId);
 /// The behaviour of `autoscaling/v1`.
-pub(super) struct AutoscalerV1;
+pub(super) struct AutoscalerV1(pub(super) StructId);
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
@@ -29,7 +30,7 @@ impl Strategy for Autoscaler {
     }
 
     fn prepare_create(&self, object: &mut Object) {
-        object.remove("status");
+        metadata::reset_status(&tables::schema(), self.0, object);
     }
 
     fn prepare_update(&self, part: Part<'_>, new: &mut Object, old: &Object) {
@@ -37,19 +38,7 @@ impl Strategy for Autoscaler {
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
-        let (spec, status) = (object.field("spec"), object.field("status"));
-        let target = spec.field("scaleTargetRef");
-        let number = |of: &Value, name: &str| of.int(name).unwrap_or_default();
-        let least = spec.int("minReplicas").map_or_else(|| "<unset>".to_owned(), |least| least.to_string());
-        vec![
-            object.name().into(),
-            format!("{}/{}", target.text("kind"), target.text("name")).into(),
-            metrics(spec.list("metrics"), status.list("currentMetrics")).into(),
-            least.into(),
-            number(spec, "maxReplicas").into(),
-            number(status, "currentReplicas").into(),
-            metadata::age(object, now).into(),
-        ]
+        row(object, now)
     }
 }
 
@@ -59,7 +48,7 @@ impl Strategy for AutoscalerV1 {
     }
 
     fn prepare_create(&self, object: &mut Object) {
-        object.remove("status");
+        metadata::reset_status(&tables::schema(), self.0, object);
     }
 
     fn prepare_update(&self, part: Part<'_>, new: &mut Object, old: &Object) {
@@ -69,7 +58,7 @@ impl Strategy for AutoscalerV1 {
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let mut stored = object.clone();
         self.to_stored(&mut stored);
-        Autoscaler.cells(&stored, now)
+        row(&stored, now)
     }
 
     fn from_stored(&self, object: &mut Object) {
@@ -89,7 +78,9 @@ impl Strategy for AutoscalerV1 {
                 status.insert("currentCPUUtilizationPercentage".into(), percent);
             }
             note(&mut notes, CURRENT, others);
-            let conditions = status.remove("conditions").filter(|list| list.as_array().is_some_and(|list| !list.is_empty()));
+            let conditions = status
+                .remove("conditions")
+                .filter(|list| list.as_array().is_some_and(|list| !list.is_empty()));
             note(&mut notes, CONDITIONS, conditions);
         }
         for (name, value) in notes {
@@ -132,6 +123,23 @@ impl Strategy for AutoscalerV1 {
     fn converts(&self) -> bool {
         true
     }
+}
+
+/// The row of a stored object.
+fn row(object: &Object, now: Timestamp) -> Vec<Value> {
+    let (spec, status) = (object.field("spec"), object.field("status"));
+    let target = spec.field("scaleTargetRef");
+    let number = |of: &Value, name: &str| of.int(name).unwrap_or_default();
+    let least = spec.int("minReplicas").map_or_else(|| "<unset>".to_owned(), |least| least.to_string());
+    vec![
+        object.name().into(),
+        format!("{}/{}", target.text("kind"), target.text("name")).into(),
+        metrics(spec.list("metrics"), status.list("currentMetrics")).into(),
+        least.into(),
+        number(spec, "maxReplicas").into(),
+        number(status, "currentReplicas").into(),
+        metadata::age(object, now).into(),
+    ]
 }
 
 fn put(map: &mut Map<String, Value>, name: &str, list: Vec<Value>) {
@@ -227,11 +235,14 @@ fn rejoined(flat: Map<String, Value>) -> Map<String, Value> {
                 map.insert("describedObject".into(), value);
             }
             _ => {
-                let found = numbers.iter_mut().find_map(|(prefix, of)| Some((name.strip_prefix(*prefix)?.to_owned(), of)));
+                let found = numbers
+                    .iter_mut()
+                    .find_map(|(prefix, of)| Some((name.strip_prefix(*prefix)?.to_owned(), of)));
                 match found.filter(|(rest, _)| !rest.is_empty()) {
                     Some((rest, of)) => {
                         let mut chars = rest.chars();
-                        let lower = chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect();
+                        let lower =
+                            chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect();
                         of.insert(lower, value);
                     }
                     None => {
@@ -248,7 +259,8 @@ fn rejoined(flat: Map<String, Value>) -> Map<String, Value> {
         if name == "target" {
             let kinds =
                 [("averageUtilization", "Utilization"), ("averageValue", "AverageValue"), ("value", "Value")];
-            let kind = kinds.iter().find(|(field, _)| of.contains_key(*field)).map_or("Value", |(_, kind)| kind);
+            let kind =
+                kinds.iter().find(|(field, _)| of.contains_key(*field)).map_or("Value", |(_, kind)| kind);
             of.insert("type".into(), kind.to_owned().into());
         }
         map.insert(name.to_owned(), of.into());
@@ -264,7 +276,8 @@ fn metrics(specs: &[Value], statuses: &[Value]) -> String {
     if specs.is_empty() {
         return "<none>".to_owned();
     }
-    let all: Vec<String> = specs.iter().enumerate().map(|(index, spec)| metric(spec, statuses.get(index))).collect();
+    let all: Vec<String> =
+        specs.iter().enumerate().map(|(index, spec)| metric(spec, statuses.get(index))).collect();
     match all.len() {
         0..=2 => all.join(", "),
         count => format!("{} + {} more...", all[..2].join(", "), count - 2),
@@ -330,12 +343,14 @@ mod tests {
         });
         let stored = Object::from_value(v2).expect("object");
         let mut v1 = stored.clone();
-        AutoscalerV1.from_stored(&mut v1);
+        let catalogue = crate::Catalogue::built_in();
+        let kind = catalogue.find("autoscaling", "v1", "horizontalpodautoscalers").expect("kind");
+        kind.strategy.from_stored(&mut v1);
         assert_eq!(v1.at(&["spec", "targetCPUUtilizationPercentage"]), Some(&json!(50)));
         assert!(v1.annotation(METRICS).expect("metrics").contains("\"targetAverageValue\":\"1k\""));
-        AutoscalerV1.to_stored(&mut v1);
+        kind.strategy.to_stored(&mut v1);
         assert_eq!(v1, stored);
-        let cells = Autoscaler.cells(&stored, "2026-01-01T00:00:00Z".parse().expect("time"));
+        let cells = row(&stored, "2026-01-01T00:00:00Z".parse().expect("time"));
         assert_eq!(cells[2], "cpu: <unknown>/50%, <unknown>/1k + 1 more...");
     }
 }

@@ -243,7 +243,8 @@ pub(crate) fn api_service(object: &Object, now: Timestamp) -> Vec<Value> {
         true => "Local".to_owned(),
         false => format!("{}/{}", service.text("namespace"), service.text("name")),
     };
-    let available = object.field("status").list("conditions").iter().find(|one| one.text("type") == "Available");
+    let available =
+        object.field("status").list("conditions").iter().find(|one| one.text("type") == "Available");
     let available = match available {
         Some(one) if one.text("status") == "True" => "True".to_owned(),
         Some(one) => format!("{} ({})", one.text("status"), one.text("reason")),
@@ -283,7 +284,8 @@ pub(crate) fn certificate_signing_request(object: &Object, now: Timestamp) -> Ve
     if !status.text("certificate").is_empty() {
         state.push_str(",Issued");
     }
-    let duration = spec.int("expirationSeconds").map_or_else(|| "<none>".to_owned(), api::time::human_duration);
+    let duration =
+        spec.int("expirationSeconds").map_or_else(|| "<none>".to_owned(), api::time::human_duration);
     vec![
         object.name().into(),
         age(object, now).into(),
@@ -368,7 +370,8 @@ pub(crate) fn disruption_budget(object: &Object, now: Timestamp) -> Vec<Value> {
 
 pub(crate) fn csi_driver(object: &Object, now: Timestamp) -> Vec<Value> {
     let spec = object.field("spec");
-    let texts = |name: &str, of: fn(&Value) -> &str| spec.list(name).iter().map(of).collect::<Vec<_>>().join(",");
+    let texts =
+        |name: &str, of: fn(&Value) -> &str| spec.list(name).iter().map(of).collect::<Vec<_>>().join(",");
     let tokens = match spec.has("tokenRequests") {
         true => texts("tokenRequests", |one| one.text("audience")),
         false => "<unset>".to_owned(),
@@ -501,7 +504,8 @@ pub(crate) fn resource_slice(object: &Object, now: Timestamp) -> Vec<Value> {
 
 pub(crate) fn flow_schema(object: &Object, now: Timestamp) -> Vec<Value> {
     let spec = object.field("spec");
-    let dangling = object.field("status").list("conditions").iter().find(|one| one.text("type") == "Dangling");
+    let dangling =
+        object.field("status").list("conditions").iter().find(|one| one.text("type") == "Dangling");
     vec![
         object.name().into(),
         spec.field("priorityLevelConfiguration").text("name").into(),

@@ -74,7 +74,8 @@ impl Strategy for SigningRequest {
                 errors.invalid_all(&at, domain, names::subdomain(domain));
             }
             _ => {
-                let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+                let detail =
+                    "must be a fully qualified domain and path of the form 'example.com/signer-name'";
                 errors.invalid(&at, signer, detail);
             }
         }
@@ -103,7 +104,8 @@ impl Strategy for SigningRequest {
             }
         }
         let certificate = |of: &Object| of.field("status").field("certificate").clone();
-        if part == Part::Status && !certificate(old).is_null() && !same(&certificate(old), &certificate(new)) {
+        if part == Part::Status && !certificate(old).is_null() && !same(&certificate(old), &certificate(new))
+        {
             let detail = "updates may not set certificate content when one is already present";
             errors.forbidden(&root.child("certificate"), detail);
         }

@@ -130,7 +130,12 @@ impl Strategy for Secret {
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let keys = count(object, "data");
-        vec![object.name().into(), object.text(&["type"]).into(), keys.into(), metadata::age(object, now).into()]
+        vec![
+            object.name().into(),
+            object.text(&["type"]).into(),
+            keys.into(),
+            metadata::age(object, now).into(),
+        ]
     }
 }
 

@@ -112,7 +112,11 @@ fn address(one: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.invalid_all(&path.child("hostname"), one.text("hostname"), names::label(one.text("hostname")));
     }
     if one.has("nodeName") {
-        errors.invalid_all(&path.child("nodeName"), one.text("nodeName"), names::subdomain(one.text("nodeName")));
+        errors.invalid_all(
+            &path.child("nodeName"),
+            one.text("nodeName"),
+            names::subdomain(one.text("nodeName")),
+        );
     }
     reachable(ip, &path.child("ip"), errors);
 }

@@ -244,8 +244,12 @@ fn basics(event: &Object, reporter: &str) -> ErrorList {
             errors.required(&Path::new(reporter), "");
         }
         errors.invalid_all(&Path::new(reporter), name, names::qualified(name));
-        let limits =
-            [("reportingInstance", 128, true), ("action", 128, true), ("reason", 128, true), ("message", 1024, false)];
+        let limits = [
+            ("reportingInstance", 128, true),
+            ("action", 128, true),
+            ("reason", 128, true),
+            ("message", 1024, false),
+        ];
         for (field, most, required) in limits {
             let text = event.text(&[field]);
             if text.is_empty() && required {

@@ -1,12 +1,13 @@
 //! The behaviour of kinds without rules of their own.
 
 use api::Object;
+use api::schema::StructId;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::cells::{self, Cells};
 use super::defaults;
-use crate::{Part, Strategy, metadata, names};
+use crate::{Part, Strategy, metadata, names, tables};
 
 /// A kind that only needs what all kinds need.
 pub(super) struct Generic {
@@ -14,11 +15,13 @@ pub(super) struct Generic {
     default: Option<fn(&mut Object)>,
     generation: bool,
     name: fn(&str, bool) -> Vec<String>,
+    /// The kind's shape, where it has a status.
+    status: Option<StructId>,
 }
 
 impl Generic {
     fn new(cells: Cells) -> Self {
-        Self { cells, default: None, generation: false, name: names::dns_subdomain }
+        Self { cells, default: None, generation: false, name: names::dns_subdomain, status: None }
     }
 }
 
@@ -30,6 +33,10 @@ impl Strategy for Generic {
     }
 
     fn prepare_create(&self, object: &mut Object) {
+        if let Some(shape) = self.status {
+            metadata::reset_status(&tables::schema(), shape, object);
+            self.default(object);
+        }
         if self.generation {
             metadata::first_generation(object);
         }
@@ -52,8 +59,9 @@ impl Strategy for Generic {
 }
 
 /// The behaviour of a resource that has no file of its own.
-pub(super) fn built_in(group: &str, resource: &str) -> Generic {
+pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic {
     let mut kind = Generic::new(cells(group, resource));
+    kind.status = tables::schema().get(shape).fields.contains_key("status").then_some(shape);
     kind.default = default(group, resource);
     // The kinds whose generation follows their spec.
     kind.generation = matches!(
@@ -61,7 +69,10 @@ pub(super) fn built_in(group: &str, resource: &str) -> Generic {
         ("", "replicationcontrollers")
             | ("apps", "statefulsets")
             | ("batch", "cronjobs")
-            | ("networking.k8s.io", "ingresses" | "ingressclasses" | "networkpolicies" | "servicecidrs" | "ipaddresses")
+            | (
+                "networking.k8s.io",
+                "ingresses" | "ingressclasses" | "networkpolicies" | "servicecidrs" | "ipaddresses"
+            )
             | ("policy", "poddisruptionbudgets")
             | ("scheduling.k8s.io", "priorityclasses")
             | ("apiextensions.k8s.io", "customresourcedefinitions")

@@ -175,10 +175,14 @@ fn state(job: &Object) -> &'static str {
     if job.is_terminating() {
         return "Terminating";
     }
-    [("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")]
-        .iter()
-        .find(|(condition, _)| is_true(job, condition))
-        .map_or("Running", |(_, shown)| shown)
+    [
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+        ("SuccessCriteriaMet", "SuccessCriteriaMet"),
+    ]
+    .iter()
+    .find(|(condition, _)| is_true(job, condition))
+    .map_or("Running", |(_, shown)| shown)
 }
 
 fn selects(selector: &Value, labels: &Value) -> Option<bool> {
@@ -320,7 +324,9 @@ fn failure_policy(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                 let detail = "requires the backoffLimitPerIndex to be set";
                 errors.invalid(&at.child("action"), "FailIndex", detail);
             }
-            action => errors.one_of(&at.child("action"), action, &["Count", "FailIndex", "FailJob", "Ignore"]),
+            action => {
+                errors.one_of(&at.child("action"), action, &["Count", "FailIndex", "FailJob", "Ignore"])
+            }
         }
         let (codes, conditions) = (rule.field("onExitCodes"), rule.list("onPodConditions"));
         if !codes.is_null() {
@@ -371,8 +377,8 @@ fn main_update(new: &Object, old: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
     let (after, before, path) = (new.field("spec"), old.field("spec"), Path::new("spec"));
     // An indexed job may grow and shrink, its pods with it.
-    let elastic = after.text("completionMode") == "Indexed"
-        && after.int("completions") == after.int("parallelism");
+    let elastic =
+        after.text("completionMode") == "Indexed" && after.int("completions") == after.int("parallelism");
     if !elastic || !after.has("completions") || !before.has("completions") {
         let field = "completions";
         metadata::immutable(after.field(field), before.field(field), &path.child(field), &mut errors);
@@ -380,7 +386,8 @@ fn main_update(new: &Object, old: &Object) -> ErrorList {
     let field = "selector";
     metadata::immutable(after.field(field), before.field(field), &path.child(field), &mut errors);
     template_update(after, before, old, &path, &mut errors);
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         metadata::immutable(after.field(field), before.field(field), &path.child(field), &mut errors);
     }
     errors

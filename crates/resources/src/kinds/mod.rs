@@ -21,9 +21,11 @@ mod workload;
 
 use std::sync::Arc;
 
+use api::schema::StructId;
+
 use crate::Strategy;
 /// The behaviour of a built-in resource.
-pub(crate) fn strategy(group: &str, version: &str, resource: &str) -> Arc<dyn Strategy> {
+pub(crate) fn strategy(group: &str, version: &str, resource: &str, shape: StructId) -> Arc<dyn Strategy> {
     match (group, resource) {
         ("", "configmaps") => Arc::new(config::ConfigMap),
         ("", "endpoints") => Arc::new(endpoints::Endpoints),
@@ -45,9 +47,11 @@ pub(crate) fn strategy(group: &str, version: &str, resource: &str) -> Arc<dyn St
         ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(rbac::Role { namespaced: false }),
         ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(rbac::Binding { namespaced: true }),
         ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(rbac::Binding { namespaced: false }),
-        ("autoscaling", "horizontalpodautoscalers") if version == "v1" => Arc::new(autoscaler::AutoscalerV1),
-        ("autoscaling", "horizontalpodautoscalers") => Arc::new(autoscaler::Autoscaler),
+        ("autoscaling", "horizontalpodautoscalers") if version == "v1" => {
+            Arc::new(autoscaler::AutoscalerV1(shape))
+        }
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(autoscaler::Autoscaler(shape)),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificates::SigningRequest),
-        _ => Arc::new(generic::built_in(group, resource)),
+        _ => Arc::new(generic::built_in(group, resource, shape)),
     }
 }

@@ -62,7 +62,8 @@ impl Strategy for Namespace {
             Part::Status => {
                 let mut errors = ErrorList::new();
                 let (status, phase) = (Path::new("status"), new.field("status").text("phase"));
-                let (wanted, state) = if new.is_terminating() { ("Terminating", "not empty") } else { ("Active", "empty") };
+                let (wanted, state) =
+                    if new.is_terminating() { ("Terminating", "not empty") } else { ("Active", "empty") };
                 if phase != wanted {
                     let detail = format!("may only be '{wanted}' if `deletionTimestamp` is {state}");
                     errors.invalid(&status.child("Phase"), phase, detail);

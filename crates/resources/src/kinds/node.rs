@@ -25,10 +25,10 @@ impl Strategy for Node {
         let one = object.field("spec").text("podCIDR").to_owned();
         if !one.is_empty() && object.field("spec").list("podCIDRs").is_empty() {
             object.set_at(&["spec", "podCIDRs"], vec![Value::from(one)]);
-        } else if one.is_empty() {
-            if let Some(first) = object.field("spec").list("podCIDRs").first().cloned() {
-                object.set_at(&["spec", "podCIDR"], first);
-            }
+        } else if one.is_empty()
+            && let Some(first) = object.field("spec").list("podCIDRs").first().cloned()
+        {
+            object.set_at(&["spec", "podCIDR"], first);
         }
     }
 

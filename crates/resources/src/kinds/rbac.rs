@@ -135,7 +135,9 @@ impl Strategy for Binding {
         let of = |kind: &str| {
             let found = object.list("subjects").iter().filter(|one| one.text("kind") == kind);
             let names = found.map(|one| match (kind, one.text("namespace")) {
-                ("ServiceAccount", namespace) if !namespace.is_empty() => format!("{namespace}/{}", one.text("name")),
+                ("ServiceAccount", namespace) if !namespace.is_empty() => {
+                    format!("{namespace}/{}", one.text("name"))
+                }
                 _ => one.text("name").to_owned(),
             });
             names.collect::<Vec<_>>().join(", ")

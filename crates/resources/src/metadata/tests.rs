@@ -4,7 +4,8 @@ use super::*;
 use crate::Catalogue;
 
 fn object(metadata: Value) -> Object {
-    Object::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).expect("object")
+    Object::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))
+        .expect("object")
 }
 
 fn errors(metadata: Value) -> Vec<String> {
@@ -19,19 +20,26 @@ fn metadata_is_judged_as_upstream_judges_it() {
     assert_eq!(errors(json!({"name": "a", "namespace": "n", "labels": {"app": "x"}})), none);
     assert_eq!(
         errors(json!({})),
-        ["metadata.name: Required value: name or generateName is required", "metadata.namespace: Required value"]
+        [
+            "metadata.name: Required value: name or generateName is required",
+            "metadata.namespace: Required value"
+        ]
     );
     assert_eq!(
         errors(json!({"name": "a", "namespace": "n", "labels": {"a/b/c": "x"}})),
-        ["metadata.labels: Invalid value: \"a/b/c\": a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        [
+            "metadata.labels: Invalid value: \"a/b/c\": a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        ]
     );
     let large = "x".repeat(MAX_ANNOTATIONS);
     assert_eq!(
         errors(json!({"name": "a", "namespace": "n", "annotations": {"a": large}})),
         ["metadata.annotations: Too long: may not be more than 262144 bytes"]
     );
-    let owner = |kind: &str| json!({"apiVersion": "v1", "kind": kind, "name": "x", "uid": "u", "controller": true});
-    let found = errors(json!({"name": "a", "namespace": "n", "ownerReferences": [owner("Pod"), owner("Node")]}));
+    let owner =
+        |kind: &str| json!({"apiVersion": "v1", "kind": kind, "name": "x", "uid": "u", "controller": true});
+    let found =
+        errors(json!({"name": "a", "namespace": "n", "ownerReferences": [owner("Pod"), owner("Node")]}));
     assert!(found[0].ends_with(
         "Only one reference can have Controller set to true. Found \"true\" in references for Pod/x and Node/x"
     ));

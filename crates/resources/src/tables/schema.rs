@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use api::schema::{Field, ListType, MapType, NestedProto, PatchStrategy, ProtoField, Schema, Shape, StructId};
+use api::schema::{
+    Field, ListType, MapType, NestedProto, PatchStrategy, ProtoField, Schema, Shape, StructId,
+};
 
 use super::rows;
 
@@ -79,8 +81,12 @@ struct Reader {
 /// Reads the table.
 pub(super) fn read() -> Read {
     let rows: Vec<Row> = rows(FIELDS).map(|columns| Row::read(&columns)).collect();
-    let mut reader =
-        Reader { schema: Schema::new(), aliases: HashMap::new(), structs: HashMap::new(), unresolved: Vec::new() };
+    let mut reader = Reader {
+        schema: Schema::new(),
+        aliases: HashMap::new(),
+        structs: HashMap::new(),
+        unresolved: Vec::new(),
+    };
     for row in &rows {
         if row.json == "=" {
             reader.aliases.insert((row.package, row.of), row.go_type);
@@ -119,7 +125,8 @@ pub(super) fn read() -> Read {
 fn flatten(schema: &mut Schema, mut inlined: Vec<(StructId, StructId, Option<u32>)>) {
     while !inlined.is_empty() {
         let owners: Vec<StructId> = inlined.iter().map(|one| one.0).collect();
-        let (ready, waiting): (Vec<_>, Vec<_>) = inlined.into_iter().partition(|one| !owners.contains(&one.1));
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            inlined.into_iter().partition(|one| !owners.contains(&one.1));
         if ready.is_empty() {
             return;
         }
@@ -174,7 +181,8 @@ impl Reader {
                 "granular" => MapType::Granular,
                 _ => MapType::Unset,
             },
-            default: (!row.default.is_empty() && !row.default.starts_with("ref(")).then(|| row.default.to_owned()),
+            default: (!row.default.is_empty() && !row.default.starts_with("ref("))
+                .then(|| row.default.to_owned()),
             proto: proto(row.proto),
         }
     }

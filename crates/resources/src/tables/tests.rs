@@ -12,7 +12,8 @@ fn every_row_of_the_resources_is_served() {
     let found = descriptors();
     for row in rows(RESOURCES) {
         let (group, version, path) = (group_name(row[0]), row[1], row[2]);
-        let (resource, sub) = path.split_once('/').map_or((path, None), |(resource, sub)| (resource, Some(sub)));
+        let (resource, sub) =
+            path.split_once('/').map_or((path, None), |(resource, sub)| (resource, Some(sub)));
         let one = found
             .iter()
             .find(|one| one.resource == resource && one.group == group && one.version == version)

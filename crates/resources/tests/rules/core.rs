@@ -16,16 +16,23 @@ fn namespaces() {
         "namespaces",
         &json!({}),
         &[
-            (json!({"metadata": {"name": "a.b"}}), &["metadata.name: Invalid value: \"a.b\": must not contain dots"]),
+            (
+                json!({"metadata": {"name": "a.b"}}),
+                &["metadata.name: Invalid value: \"a.b\": must not contain dots"],
+            ),
             (
                 json!({"spec": {"finalizers": ["x"]}}),
-                &["spec.finalizers: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified"],
+                &[
+                    "spec.finalizers: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified",
+                ],
             ),
         ],
     );
     assert_eq!(
         update("namespaces", Part::Status, &json!({}), json!({"status": {"phase": "Terminating"}})),
-        ["status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"]
+        [
+            "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+        ]
     );
     let strategy = &kind("namespaces").strategy;
     assert!(strategy.is_held(&made));
@@ -34,7 +41,8 @@ fn namespaces() {
     assert_eq!(made.text(&["status", "phase"]), "Terminating");
     let (kept, _) = updated("namespaces", Part::Main, &made, json!({"spec": {"finalizers": []}}));
     assert!(strategy.is_held(&kept));
-    let (freed, errors) = updated("namespaces", Part::Other("finalize"), &made, json!({"spec": {"finalizers": []}}));
+    let (freed, errors) =
+        updated("namespaces", Part::Other("finalize"), &made, json!({"spec": {"finalizers": []}}));
     assert!(errors.is_empty() && !strategy.is_held(&freed), "{errors:?}");
 }
 
@@ -48,17 +56,26 @@ fn nodes() {
             (json!({"spec": {"taints": [{"key": "a"}]}}), &["metadata.taints[0].effect: Required value"]),
             (
                 json!({"spec": {"taints": [taint, taint]}}),
-                &["metadata.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by key and effect pair"],
+                &[
+                    "metadata.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by key and effect pair",
+                ],
             ),
             (
                 json!({"spec": {"podCIDR": "10.0.0.1/24"}}),
-                &["spec.podCIDRs[0]: Invalid value: \"10.0.0.1/24\": must not have bits set beyond the prefix length"],
+                &[
+                    "spec.podCIDRs[0]: Invalid value: \"10.0.0.1/24\": must not have bits set beyond the prefix length",
+                ],
             ),
         ],
     );
     let base = json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}});
     assert_eq!(
-        update("nodes", Part::Main, &base, json!({"spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"]}})),
+        update(
+            "nodes",
+            Part::Main,
+            &base,
+            json!({"spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"]}})
+        ),
         ["spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"]
     );
     let node = json!({"metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z",
@@ -69,7 +86,18 @@ fn nodes() {
             "nodeInfo": {"kubeletVersion": "v1.36.0", "kernelVersion": "6.1", "architecture": "amd64"}}});
     assert_eq!(
         row("nodes", node),
-        ["a", "Ready,SchedulingDisabled", "control-plane", "60m", "v1.36.0", "10.0.0.1", "<none>", "<unknown>", "6.1 (amd64)", "<unknown>"]
+        [
+            "a",
+            "Ready,SchedulingDisabled",
+            "control-plane",
+            "60m",
+            "v1.36.0",
+            "10.0.0.1",
+            "<none>",
+            "<unknown>",
+            "6.1 (amd64)",
+            "<unknown>"
+        ]
     );
 }
 
@@ -105,7 +133,9 @@ fn services() {
             ),
             (
                 json!({"spec": {"type": "X"}}),
-                &["spec.type: Unsupported value: \"X\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""],
+                &[
+                    "spec.type: Unsupported value: \"X\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+                ],
             ),
             (
                 json!({"spec": {"ports": [{"port": 80, "nodePort": 30000}]}}),
@@ -114,11 +144,15 @@ fn services() {
             (json!({"spec": {"type": "ExternalName"}}), &["spec.externalName: Required value"]),
             (
                 json!({"spec": {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}}),
-                &["spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400"],
+                &[
+                    "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400",
+                ],
             ),
             (
                 json!({"spec": {"externalIPs": ["127.0.0.1"]}}),
-                &["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"],
+                &[
+                    "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                ],
             ),
         ],
     );
@@ -160,13 +194,17 @@ fn service_rows() {
 
 #[test]
 fn endpoints_and_slices() {
-    let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]});
+    let slice =
+        json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]});
     check(
         "discovery.k8s.io/endpointslices",
         &slice,
         &[
             (json!({"addressType": null}), &["addressType: Required value"]),
-            (json!({"endpoints": [{"addresses": []}]}), &["endpoints[0].addresses: Required value: must contain at least 1 address"]),
+            (
+                json!({"endpoints": [{"addresses": []}]}),
+                &["endpoints[0].addresses: Required value: must contain at least 1 address"],
+            ),
             (
                 json!({"endpoints": [{"addresses": ["fd00::1"]}]}),
                 &["endpoints[0].addresses: Invalid value: \"fd00::1\": must be an IPv4 address"],
@@ -175,7 +213,12 @@ fn endpoints_and_slices() {
         ],
     );
     assert_eq!(
-        update("discovery.k8s.io/endpointslices", Part::Main, &slice, json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]})),
+        update(
+            "discovery.k8s.io/endpointslices",
+            Part::Main,
+            &slice,
+            json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]})
+        ),
         ["addressType: Invalid value: \"FQDN\": field is immutable"]
     );
     let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]});
@@ -183,16 +226,24 @@ fn endpoints_and_slices() {
         "endpoints",
         &endpoints,
         &[
-            (json!({"subsets": [{"ports": [{"port": 80}]}]}), &["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]),
+            (
+                json!({"subsets": [{"ports": [{"port": 80}]}]}),
+                &["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"],
+            ),
             (
                 json!({"subsets": [{"addresses": [{"ip": "169.254.0.1"}]}]}),
-                &["subsets[0].addresses[0].ip: Invalid value: \"169.254.0.1\": may not be in the link-local range (169.254.0.0/16, fe80::/10)"],
+                &[
+                    "subsets[0].addresses[0].ip: Invalid value: \"169.254.0.1\": may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+                ],
             ),
         ],
     );
     let object = json!({"metadata": {"name": "e"}, "subsets": [
         {"addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "ports": [{"port": 80}, {"port": 81}]}]});
-    assert_eq!(row("endpoints", object), ["e", "10.0.0.1:80,10.0.0.2:80,10.0.0.1:81 + 1 more...", "<unknown>"]);
+    assert_eq!(
+        row("endpoints", object),
+        ["e", "10.0.0.1:80,10.0.0.2:80,10.0.0.1:81 + 1 more...", "<unknown>"]
+    );
 }
 
 #[test]
@@ -201,11 +252,19 @@ fn configuration() {
         "configmaps",
         &json!({"data": {"a": "b"}}),
         &[
-            (json!({"binaryData": {"a": "Yg=="}}), &["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]),
-            (json!({"data": {"x": "y".repeat(1_048_577)}}), &[": Too long: may not be more than 1048576 bytes"]),
+            (
+                json!({"binaryData": {"a": "Yg=="}}),
+                &["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"],
+            ),
+            (
+                json!({"data": {"x": "y".repeat(1_048_577)}}),
+                &[": Too long: may not be more than 1048576 bytes"],
+            ),
             (
                 json!({"data": {"a/b": ""}}),
-                &["data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"],
+                &[
+                    "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+                ],
             ),
         ],
     );
@@ -218,12 +277,18 @@ fn configuration() {
         ]
     );
     let secret = made("secrets", &json!({"stringData": {"a": "b"}}), json!({}));
-    assert_eq!((secret.text(&["type"]), secret.text(&["data", "a"]), secret.get("stringData")), ("Opaque", "Yg==", None));
+    assert_eq!(
+        (secret.text(&["type"]), secret.text(&["data", "a"]), secret.get("stringData")),
+        ("Opaque", "Yg==", None)
+    );
     check(
         "secrets",
         &json!({}),
         &[
-            (json!({"type": "kubernetes.io/tls"}), &["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
+            (
+                json!({"type": "kubernetes.io/tls"}),
+                &["data[tls.crt]: Required value", "data[tls.key]: Required value"],
+            ),
             (
                 json!({"type": "kubernetes.io/service-account-token"}),
                 &["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
@@ -254,13 +319,18 @@ fn roles_and_bindings() {
         &[
             (
                 json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}),
-                &["rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"],
+                &[
+                    "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+                ],
             ),
             (
                 json!({"rules": [{"verbs": [], "apiGroups": [""], "resources": ["pods"]}]}),
                 &["rules[0].verbs: Required value: verbs must contain at least one value"],
             ),
-            (json!({"metadata": {"name": "a/b"}}), &["metadata.name: Invalid value: \"a/b\": may not contain '/'"]),
+            (
+                json!({"metadata": {"name": "a/b"}}),
+                &["metadata.name: Invalid value: \"a/b\": may not contain '/'"],
+            ),
         ],
     );
     check(
@@ -268,7 +338,9 @@ fn roles_and_bindings() {
         &json!({"metadata": {"name": "system:x"}, "rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}),
         &[(
             json!({"aggregationRule": {}}),
-            &["aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil"],
+            &[
+                "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil",
+            ],
         )],
     );
     let binding = json!({"roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "name": "me"}]});
@@ -277,7 +349,9 @@ fn roles_and_bindings() {
         &binding,
         &[(
             json!({"subjects": [{"kind": "Robot", "name": "r"}]}),
-            &["subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\""],
+            &[
+                "subjects[0].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
+            ],
         )],
     );
     check(
@@ -295,8 +369,15 @@ fn roles_and_bindings() {
         ],
     );
     assert_eq!(
-        update("rbac.authorization.k8s.io/rolebindings", Part::Main, &binding, json!({"roleRef": {"name": "edit"}})),
-        ["roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\"name\":\"edit\"}: cannot change roleRef"]
+        update(
+            "rbac.authorization.k8s.io/rolebindings",
+            Part::Main,
+            &binding,
+            json!({"roleRef": {"name": "edit"}})
+        ),
+        [
+            "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\"name\":\"edit\"}: cannot change roleRef"
+        ]
     );
 }
 

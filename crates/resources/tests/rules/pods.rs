@@ -48,11 +48,6 @@ fn a_pod_gets_what_its_author_left_out() {
 
 #[test]
 fn new_pods_are_judged_as_upstream_judges_them() {
-    let volume = |source: Value| {
-        let mut volume = json!({"name": "v"});
-        api::patch::merge_patch(&mut volume, source);
-        json!({"spec": {"volumes": [volume]}})
-    };
     let name = format!("spec.containers[0].name: Invalid value: \"C\": {LABEL}");
     check(
         "pods",
@@ -67,15 +62,23 @@ fn new_pods_are_judged_as_upstream_judges_them() {
             ),
             (
                 json!({"spec": {"restartPolicy": "Sometimes"}}),
-                &["spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\""],
+                &[
+                    "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+                ],
             ),
             (
                 with_container(json!({"ports": [{"containerPort": 70000}]})),
-                &["spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"],
+                &[
+                    "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+                ],
             ),
             (
-                with_container(json!({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}})),
-                &["spec.containers[0].resources.requests: Invalid value: \"2Gi\": must be less than or equal to memory limit of 1Gi"],
+                with_container(
+                    json!({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}),
+                ),
+                &[
+                    "spec.containers[0].resources.requests: Invalid value: \"2Gi\": must be less than or equal to memory limit of 1Gi",
+                ],
             ),
             (
                 with_container(json!({"resources": {"limits": {"gpu": "1"}}})),
@@ -100,13 +103,37 @@ fn new_pods_are_judged_as_upstream_judges_them() {
             ),
             (
                 with_container(json!({"env": [{"name": "A", "valueFrom": {}}]})),
-                &["spec.containers[0].env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"],
+                &[
+                    "spec.containers[0].env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+                ],
             ),
             (
-                with_container(json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.x"}}}]})),
-                &["spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.x\": error converting fieldPath: field label not supported: spec.x"],
+                with_container(
+                    json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.x"}}}]}),
+                ),
+                &[
+                    "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.x\": error converting fieldPath: field label not supported: spec.x",
+                ],
             ),
-            (volume(json!({"hostPath": {"path": "/a/../b"}})), &["spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"]),
+        ],
+    );
+}
+
+#[test]
+fn volumes_and_placement_are_judged_as_upstream_judges_them() {
+    let volume = |source: Value| {
+        let mut volume = json!({"name": "v"});
+        api::patch::merge_patch(&mut volume, source);
+        json!({"spec": {"volumes": [volume]}})
+    };
+    check(
+        "pods",
+        &valid(),
+        &[
+            (
+                volume(json!({"hostPath": {"path": "/a/../b"}})),
+                &["spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"],
+            ),
             (
                 volume(json!({"emptyDir": {}, "secret": {"secretName": "s"}})),
                 &["spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type"],
@@ -114,11 +141,15 @@ fn new_pods_are_judged_as_upstream_judges_them() {
             (volume(json!({"configMap": {}})), &["spec.volumes[0].configMap.name: Required value"]),
             (
                 json!({"spec": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}}),
-                &["spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'"],
+                &[
+                    "spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'",
+                ],
             ),
             (
                 json!({"spec": {"activeDeadlineSeconds": 0}}),
-                &["spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"],
+                &[
+                    "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+                ],
             ),
             (
                 json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}),
@@ -133,7 +164,9 @@ fn new_pods_are_judged_as_upstream_judges_them() {
             ),
             (
                 json!({"spec": {"initContainers": [{"name": "i", "image": "i", "lifecycle": {"preStop": {"exec": {"command": ["a"]}}}}]}}),
-                &["spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always"],
+                &[
+                    "spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always",
+                ],
             ),
         ],
     );
@@ -141,7 +174,8 @@ fn new_pods_are_judged_as_upstream_judges_them() {
 
 #[test]
 fn pods_change_only_where_they_may() {
-    let bound = json!({"spec": {"containers": [{"name": "c", "image": "busybox"}], "activeDeadlineSeconds": 10}});
+    let bound =
+        json!({"spec": {"containers": [{"name": "c", "image": "busybox"}], "activeDeadlineSeconds": 10}});
     let change = |changes: Value| update("pods", Part::Main, &bound, changes);
     let none: Vec<String> = Vec::new();
     assert_eq!(change(json!({"metadata": {"labels": {"a": "b"}}})), none);
@@ -169,16 +203,22 @@ fn pods_change_only_where_they_may() {
 fn the_status_has_rules_of_its_own() {
     let old = made("pods", &valid(), json!({}));
     let status = |changes: Value| updated("pods", Part::Status, &old, json!({"status": changes}));
-    let (new, errors) = status(json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}));
+    let (new, errors) =
+        status(json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}));
     assert_eq!(errors, Vec::<String>::new());
-    assert_eq!((new.text(&["status", "phase"]), new.text(&["status", "qosClass"])), ("Running", "BestEffort"));
+    assert_eq!(
+        (new.text(&["status", "phase"]), new.text(&["status", "qosClass"])),
+        ("Running", "BestEffort")
+    );
     assert_eq!(
         status(json!({"qosClass": "Guaranteed"})).1,
         ["status.qosClass: Invalid value: \"Guaranteed\": field is immutable"]
     );
     assert_eq!(
         status(json!({"podIPs": [{"ip": "x"}]})).1,
-        ["status.podIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+        [
+            "status.podIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+        ]
     );
     let never = made("pods", &valid(), json!({"spec": {"restartPolicy": "Never"}}));
     let ended = json!({"status": {"containerStatuses": [

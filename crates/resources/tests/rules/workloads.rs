@@ -25,7 +25,9 @@ fn deployments() {
     assert_eq!(made.integer(&["spec", "replicas"]), Some(1));
     assert_eq!(
         made.at(&["spec", "strategy"]),
-        Some(&json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}))
+        Some(
+            &json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        )
     );
     assert_eq!(made.integer(&["spec", "progressDeadlineSeconds"]), Some(600));
     assert_eq!(made.generation(), 1);
@@ -35,7 +37,9 @@ fn deployments() {
         &[
             (
                 json!({"spec": {"selector": {"matchLabels": {"app": "other"}}}}),
-                &["spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"],
+                &[
+                    "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+                ],
             ),
             (json!({"spec": {"selector": null}}), &["spec.selector: Required value"]),
             (
@@ -44,15 +48,21 @@ fn deployments() {
             ),
             (
                 json!({"spec": {"template": {"spec": {"restartPolicy": "Never"}}}}),
-                &["spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""],
+                &[
+                    "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+                ],
             ),
             (
                 json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}}),
-                &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"],
+                &[
+                    "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+                ],
             ),
             (
                 json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}}),
-                &["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"],
+                &[
+                    "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+                ],
             ),
             (
                 json!({"spec": {"minReadySeconds": 600}}),
@@ -64,14 +74,21 @@ fn deployments() {
         "template": {"metadata": {"labels": {"tier": "x"}}}}});
     assert_eq!(
         update("apps/deployments", Part::Main, &workload(), changed),
-        ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"tier\":\"x\"}}: field is immutable"]
+        [
+            "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"tier\":\"x\"}}: field is immutable"
+        ]
     );
     let (new, errors) = updated("apps/deployments", Part::Main, &made, json!({"spec": {"replicas": 3}}));
     assert_eq!((new.generation(), errors), (2, Vec::new()));
     let (new, _) = updated("apps/deployments", Part::Main, &made, json!({"status": {"replicas": 3}}));
     assert_eq!((new.generation(), new.integer(&["status", "replicas"])), (1, None));
     assert_eq!(
-        update("apps/deployments", Part::Status, &workload(), json!({"status": {"replicas": 1, "readyReplicas": 2}})),
+        update(
+            "apps/deployments",
+            Part::Status,
+            &workload(),
+            json!({"status": {"replicas": 1, "readyReplicas": 2}})
+        ),
         ["status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"]
     );
 }
@@ -95,7 +112,12 @@ fn replica_sets() {
         )],
     );
     assert_eq!(
-        update("apps/replicasets", Part::Status, &workload(), json!({"status": {"replicas": 1, "availableReplicas": 1}})),
+        update(
+            "apps/replicasets",
+            Part::Status,
+            &workload(),
+            json!({"status": {"replicas": 1, "availableReplicas": 1}})
+        ),
         ["status.availableReplicas: Invalid value: 1: cannot be greater than readyReplicas"]
     );
 }
@@ -114,11 +136,15 @@ fn daemon_sets() {
         &[
             (
                 json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}}}),
-                &["spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"],
+                &[
+                    "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+                ],
             ),
             (
                 json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}}),
-                &["spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"],
+                &[
+                    "spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0",
+                ],
             ),
         ],
     );
@@ -149,7 +175,9 @@ fn jobs() {
             ),
             (
                 json!({"spec": {"template": {"metadata": {"labels": {"controller-uid": "x"}}}}}),
-                &["spec.template.metadata.labels[controller-uid]: Invalid value: {\"app\":\"web\",\"batch.kubernetes.io/controller-uid\":\"u\",\"batch.kubernetes.io/job-name\":\"a\",\"controller-uid\":\"x\",\"job-name\":\"a\"}: must be 'u'"],
+                &[
+                    "spec.template.metadata.labels[controller-uid]: Invalid value: {\"app\":\"web\",\"batch.kubernetes.io/controller-uid\":\"u\",\"batch.kubernetes.io/job-name\":\"a\",\"controller-uid\":\"x\",\"job-name\":\"a\"}: must be 'u'",
+                ],
             ),
         ],
     );
@@ -157,7 +185,10 @@ fn jobs() {
         update("batch/jobs", Part::Main, &job(), json!({"spec": {"completions": 5}})),
         ["spec.completions: Invalid value: 5: field is immutable"]
     );
-    assert_eq!(update("batch/jobs", Part::Main, &job(), json!({"spec": {"parallelism": 5}})), Vec::<String>::new());
+    assert_eq!(
+        update("batch/jobs", Part::Main, &job(), json!({"spec": {"parallelism": 5}})),
+        Vec::<String>::new()
+    );
     let changes = json!({"status": {"conditions": [
         {"type": "Complete", "status": "True"}, {"type": "Failed", "status": "True"}]}});
     assert_eq!(

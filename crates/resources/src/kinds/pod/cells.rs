@@ -59,7 +59,8 @@ impl<'a> Count<'a> {
         if reason.is_empty() {
             reason = status.text("phase");
         }
-        let gated = |one: &&Value| one.text("type") == "PodScheduled" && one.text("reason") == "SchedulingGated";
+        let gated =
+            |one: &&Value| one.text("type") == "PodScheduled" && one.text("reason") == "SchedulingGated";
         if status.list("conditions").iter().any(|one| gated(&one)) {
             reason = "SchedulingGated";
         }

@@ -149,7 +149,12 @@ fn common(context: &Context<'_>, container: &Value, path: &Path<'_>, errors: &mu
         &["Always", "IfNotPresent", "Never"],
     );
     resources::validate_container(container.field("resources"), &path.child("resources"), errors);
-    resources::claims(context, container.field("resources"), &path.child("resources").child("claims"), errors);
+    resources::claims(
+        context,
+        container.field("resources"),
+        &path.child("resources").child("claims"),
+        errors,
+    );
     resources::resize_policy(context, container.list("resizePolicy"), &path.child("resizePolicy"), errors);
     security::container(context, container.field("securityContext"), &path.child("securityContext"), errors);
 }

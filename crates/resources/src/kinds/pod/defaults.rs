@@ -163,11 +163,11 @@ fn volume(volume: &mut Json) {
     if let Some(iscsi) = object_in(volume, "iscsi") {
         default_text(iscsi, "iscsiInterface", "default");
     }
-    if let Some(image) = object_in(volume, "image") {
-        if image.text("pullPolicy").is_empty() {
-            let policy = pull_policy(image.text("reference"));
-            image.insert("pullPolicy".into(), policy.into());
-        }
+    if let Some(image) = object_in(volume, "image")
+        && image.text("pullPolicy").is_empty()
+    {
+        let policy = pull_policy(image.text("reference"));
+        image.insert("pullPolicy".into(), policy.into());
     }
     let claim = object_in(volume, "ephemeral").and_then(|one| object_in(one, "volumeClaimTemplate"));
     if let Some(spec) = claim.and_then(|claim| object_in(claim, "spec")) {
@@ -186,7 +186,9 @@ fn downward_files(api: &mut Json) {
 /// Quantities finer than a thousandth are rounded up to one.
 fn round_up(list: &mut Json) {
     for value in list.values_mut() {
-        let Some(parsed) = value.as_str().and_then(|text| text.parse::<api::Quantity>().ok()) else { continue };
+        let Some(parsed) = value.as_str().and_then(|text| text.parse::<api::Quantity>().ok()) else {
+            continue;
+        };
         let rounded = api::Quantity::from_millis(parsed.millis());
         if rounded != parsed {
             *value = rounded.to_string().into();

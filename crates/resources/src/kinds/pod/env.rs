@@ -30,6 +30,9 @@ const RESOURCES: [&str; 6] = [
     "requests.memory",
 ];
 
+/// Says what is wrong with a text.
+type Rule = fn(&str) -> Vec<String>;
+
 /// Rules for `env`.
 pub(super) fn variables(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
     for (index, variable) in list.iter().enumerate() {
@@ -88,7 +91,7 @@ fn key_ref(of: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 fn file_ref(of: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let checks: [(&str, fn(&str) -> Vec<String>); 3] = [
+    let checks: [(&str, Rule); 3] = [
         ("key", names::env_var),
         ("volumeName", names::label),
         ("path", |text| match text.split('/').any(|part| part == "..") {
@@ -122,14 +125,17 @@ fn field_ref(of: &Value, allowed: &[&str], path: &Path<'_>, errors: &mut ErrorLi
         return;
     }
     if of.text("apiVersion") != "v1" {
-        let detail = format!("error converting fieldPath: unsupported pod version: {}", of.text("apiVersion"));
+        let detail =
+            format!("error converting fieldPath: unsupported pod version: {}", of.text("apiVersion"));
         errors.invalid(&path.child("fieldPath"), field, detail);
         return;
     }
     let subscript = field.strip_suffix("']").and_then(|rest| rest.split_once("['"));
     if let Some((map, key)) = subscript {
         match map {
-            "metadata.annotations" => errors.invalid_all(path, &key.to_lowercase(), names::qualified(&key.to_lowercase())),
+            "metadata.annotations" => {
+                errors.invalid_all(path, &key.to_lowercase(), names::qualified(&key.to_lowercase()))
+            }
             "metadata.labels" => errors.invalid_all(path, key, names::qualified(key)),
             _ => unknown_label(field, path, errors),
         }

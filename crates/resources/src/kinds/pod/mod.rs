@@ -90,6 +90,8 @@ impl Strategy for Pod {
                 new.set("spec", spec);
                 metadata::raise_generation(new, old);
             }
+            // The binding was applied to the whole old pod: nothing else differs.
+            Part::Other("binding") => {}
             Part::Other(_) => metadata::keep_other_parts(part, new, old),
         }
     }
@@ -154,7 +156,8 @@ fn keep_all_but(new: &mut Object, old: &Object) {
 fn prepare_status(new: &mut Object, old: &Object) {
     metadata::keep_other_parts(Part::Status, new, old);
     metadata::keep_metadata(&["ownerReferences", "deletionTimestamp"], new, old);
-    let (class, observed) = (old.text(&["status", "qosClass"]), old.integer(&["status", "observedGeneration"]));
+    let (class, observed) =
+        (old.text(&["status", "qosClass"]), old.integer(&["status", "observedGeneration"]));
     let Some(status) = crate::fields::object_at(new.as_map_mut(), "status") else { return };
     if status.text("qosClass").is_empty() && !class.is_empty() {
         status.insert("qosClass".into(), class.into());

@@ -9,12 +9,20 @@ use crate::names;
 use crate::report::Report;
 
 /// Rules for a probe; `kind` is the field that holds it.
-pub(super) fn probe(context: &Context<'_>, probe: &Value, kind: &str, path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn probe(
+    context: &Context<'_>,
+    probe: &Value,
+    kind: &str,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     if probe.is_null() {
         return;
     }
     handler(context, probe, &["exec", "httpGet", "tcpSocket", "grpc"], path, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         errors.not_negative(probe, field, path);
     }
     let grace = probe.int("terminationGracePeriodSeconds");

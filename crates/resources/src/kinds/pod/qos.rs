@@ -30,7 +30,8 @@ fn class(all: &[&Value]) -> &'static str {
         for (list, sum) in ["requests", "limits"].iter().zip(&mut sums) {
             let mut found = 0;
             for (name, value) in resources.entries(list) {
-                let quantity: Quantity = value.as_str().and_then(|text| text.parse().ok()).unwrap_or(Quantity::ZERO);
+                let quantity: Quantity =
+                    value.as_str().and_then(|text| text.parse().ok()).unwrap_or(Quantity::ZERO);
                 if matches!(name.as_str(), "cpu" | "memory") && quantity > Quantity::ZERO {
                     *sum.entry(name.as_str()).or_insert(Quantity::ZERO) += quantity;
                     found += 1;

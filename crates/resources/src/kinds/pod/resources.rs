@@ -24,7 +24,9 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name) && !name.starts_with("requests.") && names::qualified(&format!("requests.{name}")).is_empty()
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && names::qualified(&format!("requests.{name}")).is_empty()
 }
 
 /// Whether less may be requested than the limit allows.
@@ -191,7 +193,9 @@ fn validate_with(
 }
 
 fn huge_page(name: &str, value: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let Some(size) = name.strip_prefix("hugepages-").and_then(|size| size.parse::<Quantity>().ok()) else { return };
+    let Some(size) = name.strip_prefix("hugepages-").and_then(|size| size.parse::<Quantity>().ok()) else {
+        return;
+    };
     let (size, wanted) = (size.units(), quantity(value).units());
     if size <= 0 || wanted % size != 0 {
         let text = value.as_str().unwrap_or_default();

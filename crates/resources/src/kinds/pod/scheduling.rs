@@ -119,7 +119,8 @@ fn node_term(term: &Value, check_values: bool, path: &Path<'_>, errors: &mut Err
         match one.text("operator") {
             "In" | "NotIn" if one.list("values").len() == 1 => {}
             "In" | "NotIn" => {
-                let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                let detail =
+                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
                 errors.required(&at.child("values"), detail);
             }
             other => errors.invalid(&at.child("operator"), other, "not a valid selector operator"),
@@ -184,7 +185,8 @@ pub(super) fn spread(constraints: &[Value], path: &Path<'_>, errors: &mut ErrorL
             errors.required(&at.child("topologyKey"), "can not be empty");
         }
         errors.one_of(&at.child("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]);
-        let same = |other: &Value| other.text("topologyKey") == key && other.text("whenUnsatisfiable") == action;
+        let same =
+            |other: &Value| other.text("topologyKey") == key && other.text("whenUnsatisfiable") == action;
         if constraints[index + 1..].iter().any(same) {
             errors.duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), format!("{{{key}, {action}}}"));
         }
@@ -193,7 +195,8 @@ pub(super) fn spread(constraints: &[Value], path: &Path<'_>, errors: &mut ErrorL
                 errors.invalid(&at.child("minDomains"), domains, POSITIVE);
             }
             if action != "DoNotSchedule" {
-                let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                let detail =
+                    format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
                 errors.invalid(&at.child("minDomains"), domains, detail);
             }
         }

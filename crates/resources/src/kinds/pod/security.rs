@@ -131,7 +131,8 @@ pub(super) fn container(context: &Context<'_>, security: &Value, path: &Path<'_>
             errors.invalid(path, security.clone(), detail);
         }
         if security.field("capabilities").list("add").iter().any(|one| one == "CAP_SYS_ADMIN") {
-            let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            let detail =
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             errors.invalid(path, security.clone(), detail);
         }
     }

@@ -59,7 +59,11 @@ pub(crate) fn validate(spec: &Value, pod_name: Option<&str>, path: &Path<'_>, er
         errors.invalid_all(&gates.index(index).child("conditionType"), kind, names::qualified(kind));
     }
     scheduling::gates(spec.list("schedulingGates"), &path.child("schedulingGates"), errors);
-    scheduling::spread(spec.list("topologySpreadConstraints"), &path.child("topologySpreadConstraints"), errors);
+    scheduling::spread(
+        spec.list("topologySpreadConstraints"),
+        &path.child("topologySpreadConstraints"),
+        errors,
+    );
     security::host_users(&context, path, errors);
     texts(spec, path, errors);
     scheduling::tolerations(spec.list("tolerations"), &path.child("tolerations"), errors);
@@ -93,10 +97,10 @@ fn texts(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             errors.invalid_all(&path.child(name), value, names::subdomain(value));
         }
     }
-    if let Some(seconds) = spec.int("activeDeadlineSeconds") {
-        if !(1..=i64::from(i32::MAX)).contains(&seconds) {
-            errors.invalid(&path.child("activeDeadlineSeconds"), seconds, names::between(1, i64::from(i32::MAX)));
-        }
+    if let Some(seconds) = spec.int("activeDeadlineSeconds")
+        && !(1..=i64::from(i32::MAX)).contains(&seconds)
+    {
+        errors.invalid(&path.child("activeDeadlineSeconds"), seconds, names::between(1, i64::from(i32::MAX)));
     }
     for name in ["hostname", "subdomain"] {
         let value = spec.text(name);

@@ -58,7 +58,8 @@ fn whole(pod: &Object) -> ErrorList {
 
 fn mirror(pod: &Object, errors: &mut ErrorList) {
     if pod.annotation(MIRROR).is_some() && pod.field("spec").text("nodeName").is_empty() {
-        let (path, detail) = (Path::new("metadata"), "must set spec.nodeName if mirror pod annotation is set");
+        let (path, detail) =
+            (Path::new("metadata"), "must set spec.nodeName if mirror pod annotation is set");
         errors.invalid(&path.child("annotations").key(MIRROR), "", detail);
     }
 }
@@ -194,7 +195,8 @@ fn gates(after: &Value, before: &Value, path: &Path<'_>, errors: &mut ErrorList)
 
 /// A gated pod's placement may be narrowed, never widened.
 fn gated_placement(rest: &mut Value, before: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let kept = before.entries("nodeSelector").all(|(key, value)| rest.field("nodeSelector").get(key) == Some(value));
+    let kept =
+        before.entries("nodeSelector").all(|(key, value)| rest.field("nodeSelector").get(key) == Some(value));
     if !kept {
         errors.invalid(
             &path.child("nodeSelector"),
@@ -204,9 +206,8 @@ fn gated_placement(rest: &mut Value, before: &Value, path: &Path<'_>, errors: &m
     }
     copy(rest, before, &["nodeSelector"]);
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-    let terms = |spec: &Value| {
-        spec.below(&["affinity", "nodeAffinity", REQUIRED]).list("nodeSelectorTerms").to_vec()
-    };
+    let terms =
+        |spec: &Value| spec.below(&["affinity", "nodeAffinity", REQUIRED]).list("nodeSelectorTerms").to_vec();
     let (new, old) = (terms(rest), terms(before));
     let affinity = path.child("affinity");
     let node = affinity.child("nodeAffinity");
@@ -335,10 +336,13 @@ pub(super) fn ephemeral_containers(new: &Object, old: &Object) -> ErrorList {
     for was in old.field("spec").list("ephemeralContainers") {
         let name = was.text("name");
         match now.iter().find(|one| one.text("name") == name) {
-            None => errors.forbidden(&path, format!("existing ephemeral containers {name:?} may not be removed\n")),
+            None => errors
+                .forbidden(&path, format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(one) if !same(one, was) => {
-                let detail =
-                    format!("existing ephemeral containers {name:?} may not be changed\n{}", difference(was, one));
+                let detail = format!(
+                    "existing ephemeral containers {name:?} may not be changed\n{}",
+                    difference(was, one)
+                );
                 errors.forbidden(&path, detail);
             }
             Some(_) => {}

@@ -61,11 +61,9 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             continue;
         }
         match kind.as_str() {
-            "emptyDir" => {
-                if super::resources::quantity(source.field("sizeLimit")).is_negative() {
-                    let detail = "SizeLimit field must be a valid resource quantity";
-                    errors.forbidden(&at.child("sizeLimit"), detail);
-                }
+            "emptyDir" if super::resources::quantity(source.field("sizeLimit")).is_negative() => {
+                let detail = "SizeLimit field must be a valid resource quantity";
+                errors.forbidden(&at.child("sizeLimit"), detail);
             }
             "hostPath" => host_path(source, &at, errors),
             "secret" => keyed(source, "secretName", &at, errors),
@@ -299,7 +297,8 @@ pub(super) fn devices(context: &Context<'_>, container: &Value, path: &Path<'_>,
         match context.volumes.get(name) {
             Some(volume) if volume.has("persistentVolumeClaim") || volume.has("ephemeral") => {}
             Some(_) => {
-                let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
                 errors.invalid(&at.child("name"), name, detail);
             }
             None => errors.not_found(&at.child("name"), name),

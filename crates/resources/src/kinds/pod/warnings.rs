@@ -32,7 +32,8 @@ pub(crate) fn on_spec(spec: &Value, path: &str) -> Vec<String> {
             "beta.kubernetes.io/instance-type" => "node.kubernetes.io/instance-type",
             _ => continue,
         };
-        found.push(format!("{path}.nodeSelector[{key}]: deprecated since v1.14; use {replacement:?} instead"));
+        found
+            .push(format!("{path}.nodeSelector[{key}]: deprecated since v1.14; use {replacement:?} instead"));
     }
     for list in ["initContainers", "containers"] {
         for (index, container) in spec.list(list).iter().enumerate() {

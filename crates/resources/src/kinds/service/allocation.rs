@@ -54,7 +54,9 @@ pub(super) fn normalize(service: &mut Object, old: Option<&Object>) {
     let list = |of: &Object| of.field("spec").list("clusterIPs").to_vec();
     let (one, all) = (field(service), list(service));
     match old {
-        None if !one.is_empty() && all.is_empty() => service.set_at(&["spec", "clusterIPs"], vec![Value::from(one)]),
+        None if !one.is_empty() && all.is_empty() => {
+            service.set_at(&["spec", "clusterIPs"], vec![Value::from(one)])
+        }
         None => {}
         Some(old) if field(old) != one && list(old) == all => {
             if one.is_empty() {
@@ -80,10 +82,11 @@ pub(super) fn keep(new: &mut Object, old: &Object) {
         if spec.text("clusterIP").is_empty() && before.has("clusterIP") {
             spec.insert("clusterIP".into(), before.field("clusterIP").clone());
         }
-        if spec.list("clusterIPs").is_empty() && spec.text("clusterIP") == before.text("clusterIP") {
-            if let Some(list) = before.get("clusterIPs") {
-                spec.insert("clusterIPs".into(), list.clone());
-            }
+        if spec.list("clusterIPs").is_empty()
+            && spec.text("clusterIP") == before.text("clusterIP")
+            && let Some(list) = before.get("clusterIPs")
+        {
+            spec.insert("clusterIPs".into(), list.clone());
         }
         // A service without families gets the ones it had.
         for field in ["ipFamilies", "ipFamilyPolicy"] {
@@ -95,7 +98,8 @@ pub(super) fn keep(new: &mut Object, old: &Object) {
     if ports {
         keep_node_ports(spec, &before);
     }
-    if check && spec.int("healthCheckNodePort").unwrap_or_default() == 0 && before.has("healthCheckNodePort") {
+    if check && spec.int("healthCheckNodePort").unwrap_or_default() == 0 && before.has("healthCheckNodePort")
+    {
         spec.insert("healthCheckNodePort".into(), before.field("healthCheckNodePort").clone());
     }
 }
@@ -106,7 +110,9 @@ fn keep_node_ports(spec: &mut serde_json::Map<String, Value>, before: &Value) {
         if port.int("nodePort").unwrap_or_default() != 0 {
             continue;
         }
-        let same = |old: &&Value| old.text("protocol") == port.text("protocol") && old.int("port") == port.int("port");
+        let same = |old: &&Value| {
+            old.text("protocol") == port.text("protocol") && old.int("port") == port.int("port")
+        };
         let was = before.list("ports").iter().find(same).and_then(|old| old.int("nodePort"));
         if let Some(number) = was.filter(|number| *number != 0 && !used.contains(number)) {
             used.push(number);
@@ -120,7 +126,11 @@ pub(super) fn drop_unneeded(new: &mut Object, old: &Object) {
     let before = old.field("spec").clone();
     let untouched = |new: &Object, field: &str| same(new.field("spec").field(field), before.field(field));
     let mut dropped: Vec<&str> = Vec::new();
-    if needs_cluster_ip(old) && !needs_cluster_ip(new) && untouched(new, "clusterIPs") && untouched(new, "clusterIP") {
+    if needs_cluster_ip(old)
+        && !needs_cluster_ip(new)
+        && untouched(new, "clusterIPs")
+        && untouched(new, "clusterIP")
+    {
         dropped.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
     }
     if needs_health_check(old) && !needs_health_check(new) && untouched(new, "healthCheckNodePort") {

@@ -12,7 +12,9 @@ use super::cells;
 use crate::fields::{Fields, default_text, default_to, object_at, objects_in};
 use crate::{Part, Strategy, metadata, names};
 
-pub use allocation::{is_headless, needs_cluster_ip, needs_health_check, needs_node_port, requested_node_ports};
+pub use allocation::{
+    is_headless, needs_cluster_ip, needs_health_check, needs_node_port, requested_node_ports,
+};
 
 /// The behaviour of services.
 pub(super) struct Service;
@@ -38,10 +40,10 @@ impl Strategy for Service {
                 spec.remove("sessionAffinityConfig");
             }
             "ClientIP" => {
-                if let Some(config) = object_at(spec, "sessionAffinityConfig") {
-                    if let Some(client) = object_at(config, "clientIP") {
-                        default_to(client, "timeoutSeconds", AFFINITY_SECONDS);
-                    }
+                if let Some(config) = object_at(spec, "sessionAffinityConfig")
+                    && let Some(client) = object_at(config, "clientIP")
+                {
+                    default_to(client, "timeoutSeconds", AFFINITY_SECONDS);
                 }
             }
             _ => {}

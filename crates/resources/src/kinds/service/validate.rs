@@ -241,10 +241,12 @@ fn traffic(service: &Object, path: &Path<'_>, errors: &mut ErrorList) {
     } else if !external.is_empty() {
         errors.invalid(&at, external, "may only be set for externally-accessible services");
     }
-    let (check, at) = (spec.int("healthCheckNodePort").unwrap_or_default(), path.child("healthCheckNodePort"));
+    let (check, at) =
+        (spec.int("healthCheckNodePort").unwrap_or_default(), path.child("healthCheckNodePort"));
     if !needs_health_check(service) {
         if check != 0 {
-            let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            let detail =
+                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
             errors.invalid(&at, check, detail);
         }
     } else if check == 0 {
@@ -271,11 +273,14 @@ pub(super) fn update(new: &Object, old: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
     let (after, before, path) = (new.field("spec"), old.field("spec"), Path::new("spec"));
     let external_name = [after, before].iter().any(|spec| spec.text("type") == "ExternalName");
-    if !external_name && !(is_headless(new) && is_headless(old)) {
-        once(after, before, "clusterIPs", &path, &mut errors);
-    }
-    if !external_name && !is_headless(new) && !is_headless(old) {
-        once(after, before, "ipFamilies", &path, &mut errors);
+    if !external_name {
+        let (headless, was_headless) = (is_headless(new), is_headless(old));
+        if !headless || !was_headless {
+            once(after, before, "clusterIPs", &path, &mut errors);
+        }
+        if !headless && !was_headless {
+            once(after, before, "ipFamilies", &path, &mut errors);
+        }
     }
     if needs_health_check(old) && needs_health_check(new) {
         let port = |spec: &Value| spec.int("healthCheckNodePort");
@@ -284,7 +289,10 @@ pub(super) fn update(new: &Object, old: &Object) -> ErrorList {
         }
     }
     let balancer = |spec: &Value| spec.text("type") == "LoadBalancer";
-    if balancer(after) && balancer(before) && after.text("loadBalancerClass") != before.text("loadBalancerClass") {
+    if balancer(after)
+        && balancer(before)
+        && after.text("loadBalancerClass") != before.text("loadBalancerClass")
+    {
         let class = after.field("loadBalancerClass").clone();
         errors.invalid(&path.child("loadBalancerClass"), class, ONCE);
     }
@@ -304,10 +312,10 @@ fn once(after: &Value, before: &Value, field: &str, path: &Path<'_>, errors: &mu
         }
         return;
     }
-    if let (Some(new), Some(old)) = (new.first(), old.first()) {
-        if new != old {
-            errors.invalid(&at.index(0), shown(), ONCE);
-        }
+    if let (Some(new), Some(old)) = (new.first(), old.first())
+        && new != old
+    {
+        errors.invalid(&at.index(0), shown(), ONCE);
     }
     if old.len() > new.len() {
         let one = field.trim_end_matches('s').replace("Familie", "Family");

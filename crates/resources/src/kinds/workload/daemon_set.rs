@@ -21,11 +21,11 @@ impl Strategy for DaemonSet {
         default_to(spec, "revisionHistoryLimit", 10);
         if let Some(strategy) = object_at(spec, "updateStrategy") {
             default_text(strategy, "type", "RollingUpdate");
-            if strategy.text("type") == "RollingUpdate" {
-                if let Some(rolling) = object_at(strategy, "rollingUpdate") {
-                    default_to(rolling, "maxUnavailable", 1);
-                    default_to(rolling, "maxSurge", 0);
-                }
+            if strategy.text("type") == "RollingUpdate"
+                && let Some(rolling) = object_at(strategy, "rollingUpdate")
+            {
+                default_to(rolling, "maxUnavailable", 1);
+                default_to(rolling, "maxSurge", 0);
             }
         }
         if let Some(template) = object_at(spec, "template") {

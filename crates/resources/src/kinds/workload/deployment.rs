@@ -20,11 +20,11 @@ impl Strategy for Deployment {
         default_to(spec, "progressDeadlineSeconds", 600);
         if let Some(strategy) = object_at(spec, "strategy") {
             default_text(strategy, "type", "RollingUpdate");
-            if strategy.text("type") == "RollingUpdate" {
-                if let Some(rolling) = object_at(strategy, "rollingUpdate") {
-                    default_to(rolling, "maxUnavailable", "25%");
-                    default_to(rolling, "maxSurge", "25%");
-                }
+            if strategy.text("type") == "RollingUpdate"
+                && let Some(rolling) = object_at(strategy, "rollingUpdate")
+            {
+                default_to(rolling, "maxUnavailable", "25%");
+                default_to(rolling, "maxSurge", "25%");
             }
         }
         if let Some(template) = object_at(spec, "template") {
@@ -64,11 +64,11 @@ impl Strategy for Deployment {
             errors.not_negative(spec, field, &path);
         }
         errors.not_negative(spec, "progressDeadlineSeconds", &path);
-        if let Some(seconds) = spec.int("progressDeadlineSeconds") {
-            if seconds <= spec.int("minReadySeconds").unwrap_or_default() {
-                let detail = "must be greater than minReadySeconds";
-                errors.invalid(&path.child("progressDeadlineSeconds"), seconds, detail);
-            }
+        if let Some(seconds) = spec.int("progressDeadlineSeconds")
+            && seconds <= spec.int("minReadySeconds").unwrap_or_default()
+        {
+            let detail = "must be greater than minReadySeconds";
+            errors.invalid(&path.child("progressDeadlineSeconds"), seconds, detail);
         }
         errors
     }

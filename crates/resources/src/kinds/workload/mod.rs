@@ -55,7 +55,8 @@ fn selected_template(workload: &Object, empty: &str, owner: &str, errors: &mut E
             errors.invalid(&at, selector.clone(), "invalid label selector");
             return;
         }
-    } else if !selector.is_null() && !is_empty_selector(selector) && selects(selector, labels) == Some(false) {
+    } else if !selector.is_null() && !is_empty_selector(selector) && selects(selector, labels) == Some(false)
+    {
         let meta = template_path.child("metadata");
         let shown = if labels.is_null() { Value::Null } else { labels.clone() };
         errors.invalid(&meta.child("labels"), shown, "`selector` does not match template `labels`");

@@ -1,0 +1,269 @@
+//! The OpenAPI v3 schemas of a group and version, from the schema and the
+//! catalogue: what kubectl's `explain`, client-side patches and code generators
+//! read.
+//!
+//! Descriptions of fields are left out: they are upstream's texts.
+
+use std::collections::BTreeSet;
+
+use api::schema::{Field, ListType, MapType, Schema, Shape, StructId};
+use serde_json::{Map, Value, json};
+
+use crate::{Catalogue, Descriptor};
+
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+/// Bodies and answers of every group.
+const SHARED: [&str; 4] = ["DeleteOptions", "Status", "WatchEvent", "APIResourceList"];
+
+/// The `components` object of the document of one group and version: every type
+/// that its kinds are made of. Empty where the catalogue has no such group.
+#[must_use]
+pub fn components(catalogue: &Catalogue, group: &str, version: &str) -> Value {
+    let kinds: Vec<&Descriptor> = catalogue
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|one| one.group == group && one.version == version)
+        .collect();
+    let Some(first) = kinds.first() else { return json!({"schemas": {}}) };
+    let schema = &first.shape.0;
+    let mut walk = Walk { schema, schemas: Map::new(), seen: BTreeSet::new() };
+    for name in SHARED {
+        walk.named(&format!("meta/v1.{name}"));
+    }
+    for kind in &kinds {
+        walk.kind(kind);
+    }
+    json!({"schemas": walk.schemas})
+}
+
+/// The name under which OpenAPI knows a struct of the schema: `core/v1.Pod` is
+/// `io.k8s.api.core.v1.Pod`.
+#[must_use]
+pub fn definition_name(name: &str) -> String {
+    let (package, short) = name.split_once('.').unwrap_or(("", name));
+    let dotted = package.replace('/', ".");
+    match package.split('/').next() {
+        Some("meta") => format!("{META}.{short}"),
+        Some("apiextensions") => {
+            format!("io.k8s.apiextensions-apiserver.pkg.apis.{dotted}.{short}")
+        }
+        Some("apiregistration") => format!("io.k8s.kube-aggregator.pkg.apis.{dotted}.{short}"),
+        _ => format!("io.k8s.api.{dotted}.{short}"),
+    }
+}
+
+/// A reference to a definition.
+#[must_use]
+pub fn reference(definition: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{definition}")})
+}
+
+struct Walk<'s> {
+    schema: &'s Schema,
+    schemas: Map<String, Value>,
+    seen: BTreeSet<StructId>,
+}
+
+impl Walk<'_> {
+    fn named(&mut self, name: &str) -> Option<String> {
+        let id = self.schema.find(name)?;
+        self.structure(id);
+        Some(definition_name(&self.schema.get(id).name))
+    }
+
+    fn kind(&mut self, kind: &Descriptor) {
+        let of = self.schema.get(kind.shape.1).name.clone();
+        let package = of.split('.').next().unwrap_or_default().to_owned();
+        for (suffix, name) in [("", of.clone()), ("List", format!("{of}List"))] {
+            if let Some(definition) = self.named(&name) {
+                let tag = (kind.group.as_str(), kind.version.as_str(), format!("{}{suffix}", kind.kind));
+                self.tag(&definition, tag.0, tag.1, &tag.2);
+            }
+        }
+        for sub in &kind.subresources {
+            let (group, version) =
+                sub.group_version.clone().unwrap_or_else(|| (kind.group.clone(), kind.version.clone()));
+            let package = match &sub.group_version {
+                Some((group, version)) => {
+                    format!("{}/{version}", group.split('.').next().unwrap_or_default())
+                }
+                None => package.clone(),
+            };
+            if let Some(definition) = self.named(&format!("{package}.{}", sub.kind)) {
+                self.tag(&definition, &group, &version, &sub.kind);
+            }
+        }
+    }
+
+    /// Says which kind a definition is.
+    fn tag(&mut self, definition: &str, group: &str, version: &str, kind: &str) {
+        if let Some(schema) = self.schemas.get_mut(definition).and_then(Value::as_object_mut) {
+            let tag = json!([{"group": group, "kind": kind, "version": version}]);
+            schema.insert("x-kubernetes-group-version-kind".into(), tag);
+        }
+    }
+
+    fn structure(&mut self, id: StructId) {
+        if !self.seen.insert(id) {
+            return;
+        }
+        let of = self.schema.get(id);
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for (name, field) in &of.fields {
+            properties.insert(name.clone(), self.field(field));
+            if field.required {
+                required.push(Value::from(name.as_str()));
+            }
+        }
+        let mut schema = Map::new();
+        schema.insert("type".into(), "object".into());
+        if !properties.is_empty() {
+            schema.insert("properties".into(), properties.into());
+        }
+        if !required.is_empty() {
+            schema.insert("required".into(), required.into());
+        }
+        if of.atomic {
+            schema.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
+        self.schemas.insert(definition_name(&of.name), schema.into());
+    }
+
+    fn field(&mut self, field: &Field) -> Value {
+        let mut value = self.shape(&field.shape);
+        if let Some(target) = value.get("$ref").cloned() {
+            // Facts beside a reference are lost to readers of OpenAPI 3.0.
+            value = json!({"allOf": [{"$ref": target}]});
+        }
+        let Some(map) = value.as_object_mut() else { return value };
+        let strategies: Vec<&str> = [
+            (field.patch.merge, "merge"),
+            (field.patch.retain_keys, "retainKeys"),
+            (field.patch.replace, "replace"),
+        ]
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+        .collect();
+        if !strategies.is_empty() {
+            map.insert("x-kubernetes-patch-strategy".into(), strategies.join(",").into());
+        }
+        if let Some(key) = &field.patch.merge_key {
+            map.insert("x-kubernetes-patch-merge-key".into(), key.as_str().into());
+        }
+        let list_type = match &field.list_type {
+            ListType::Unset => None,
+            ListType::Atomic => Some("atomic"),
+            ListType::Set => Some("set"),
+            ListType::Map(keys) => {
+                map.insert("x-kubernetes-list-map-keys".into(), json!(keys));
+                Some("map")
+            }
+        };
+        if let Some(list_type) = list_type {
+            map.insert("x-kubernetes-list-type".into(), list_type.into());
+        }
+        let map_type = match field.map_type {
+            MapType::Unset => None,
+            MapType::Granular => Some("granular"),
+            MapType::Atomic => Some("atomic"),
+        };
+        if let Some(map_type) = map_type {
+            map.insert("x-kubernetes-map-type".into(), map_type.into());
+        }
+        if let Some(default) =
+            field.default.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok())
+        {
+            map.insert("default".into(), default);
+        }
+        value
+    }
+
+    fn shape(&mut self, shape: &Shape) -> Value {
+        match shape {
+            Shape::String | Shape::Duration => json!({"type": "string"}),
+            Shape::Bytes => json!({"type": "string", "format": "byte"}),
+            Shape::Bool => json!({"type": "boolean"}),
+            Shape::Int32 => json!({"type": "integer", "format": "int32"}),
+            Shape::Int64 => json!({"type": "integer", "format": "int64"}),
+            Shape::Float => json!({"type": "number", "format": "double"}),
+            Shape::Quantity => {
+                self.scalar(QUANTITY, json!({"oneOf": [{"type": "string"}, {"type": "number"}]}))
+            }
+            Shape::IntOrString => self.scalar(
+                INT_OR_STRING,
+                json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}),
+            ),
+            Shape::Time => {
+                self.scalar(&format!("{META}.Time"), json!({"type": "string", "format": "date-time"}))
+            }
+            Shape::MicroTime => {
+                self.scalar(&format!("{META}.MicroTime"), json!({"type": "string", "format": "date-time"}))
+            }
+            Shape::Fields => self.scalar(&format!("{META}.FieldsV1"), json!({"type": "object"})),
+            Shape::Any => json!({"x-kubernetes-preserve-unknown-fields": true}),
+            Shape::Struct(id) => {
+                self.structure(*id);
+                reference(&definition_name(&self.schema.get(*id).name))
+            }
+            Shape::List(of) => json!({"type": "array", "items": self.shape(of)}),
+            Shape::Map(of) => json!({"type": "object", "additionalProperties": self.shape(of)}),
+        }
+    }
+
+    fn scalar(&mut self, name: &str, schema: Value) -> Value {
+        self.schemas.entry(name.to_owned()).or_insert(schema);
+        reference(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let catalogue = Catalogue::built_in();
+        for kind in catalogue.iter() {
+            let document = components(&catalogue, &kind.group, &kind.version);
+            let schemas = document["schemas"].as_object().expect("schemas");
+            let text = document.to_string();
+            for target in text.split("#/components/schemas/").skip(1) {
+                let target = target.split('"').next().expect("text");
+                assert!(schemas.contains_key(target), "{target} in {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_reads_as_upstreams() {
+        let document = components(&Catalogue::built_in(), "", "v1");
+        let pod = &document["schemas"]["io.k8s.api.core.v1.Pod"];
+        assert_eq!(
+            pod["x-kubernetes-group-version-kind"],
+            json!([{"group": "", "kind": "Pod", "version": "v1"}])
+        );
+        assert_eq!(
+            pod["properties"]["spec"],
+            json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec"}]})
+        );
+        let containers = &document["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(
+            containers,
+            &json!({
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"},
+                "x-kubernetes-list-map-keys": ["name"], "x-kubernetes-list-type": "map",
+                "x-kubernetes-patch-merge-key": "name", "x-kubernetes-patch-strategy": "merge",
+            })
+        );
+        assert_eq!(document["schemas"]["io.k8s.api.core.v1.PodSpec"]["required"], json!(["containers"]));
+        let scale = components(&Catalogue::built_in(), "apps", "v1");
+        assert_eq!(
+            scale["schemas"]["io.k8s.api.autoscaling.v1.Scale"]["x-kubernetes-group-version-kind"],
+            json!([{"group": "autoscaling", "kind": "Scale", "version": "v1"}])
+        );
+    }
+}
