@@ -170,6 +170,7 @@ impl Embedded {
                 snapshots,
             },
         )?;
+        let now = clock.monotonic();
         let saver = Saver {
             engine,
             inbox: save.clone(),
@@ -183,6 +184,7 @@ impl Embedded {
             index_file: index_file(&config.data_dir),
             index_complete: 0,
             pending_index: None,
+            last_index: now,
         };
         let store = Self {
             config,

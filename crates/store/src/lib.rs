@@ -14,7 +14,7 @@
 //! | `driver` | the raft loop: batches proposals, persists, sends, hands over what is committed |
 //! | `log` | the raft log and hard state, in append-only segment files: the durable truth |
 //! | `transport` | messages between members |
-//! | `apply` | the deterministic state machine step, on its own thread |
+//! | `apply` | the deterministic state machine step, on its own thread, and `apply::saver`, the only writer of the engine |
 //! | `mvcc` | keys, revisions, the index in memory, reads at a revision |
 //! | `watch` | events from any retained revision, pulled by their reader |
 //! | `lease` | leases, their keys and their deadlines |

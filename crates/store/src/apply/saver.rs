@@ -24,6 +24,8 @@ const MOST_BATCH: usize = 4 << 20;
 const GATHER: Duration = Duration::from_millis(20);
 /// ... unless this much has gathered.
 const GATHERED: usize = 1 << 20;
+/// The least time between two index files: each is a burst of writing.
+const INDEX_PAUSE: Duration = Duration::from_secs(15);
 /// How many records one step of the clean-up looks at.
 const SCRUB_STEP: usize = 512;
 
@@ -96,6 +98,7 @@ pub(crate) struct Saver {
     pub(crate) index_complete: u64,
     /// One that waits until the engine has caught up with it.
     pub(crate) pending_index: Option<PendingIndex>,
+    pub(crate) last_index: Instant,
 }
 
 impl Saver {
@@ -155,7 +158,13 @@ impl Saver {
             } else {
                 self.pending_index = Some(pending);
             }
-        } else if self.shared.mvcc.is_index_due(self.index_complete) {
+            return;
+        }
+        let now = self.clock.monotonic();
+        let is_due = now - self.last_index >= INDEX_PAUSE
+            && self.shared.mvcc.is_index_due(self.index_complete);
+        if is_due {
+            self.last_index = now;
             match self.shared.mvcc.write_index(&self.index_file) {
                 Ok(pending) => self.pending_index = Some(pending),
                 Err(error) => warn_of_index(Err(error)),
