@@ -37,6 +37,15 @@ pub(crate) trait Report {
         self.add(FieldError::duplicate(path, value));
     }
 
+    /// An error about a struct, which upstream prints as Go's JSON of its internal
+    /// type: capital names in the order of their declaration.
+    fn add_shown(&mut self, mut error: FieldError, shown: &str) {
+        error.value = None;
+        error.detail =
+            if error.detail.is_empty() { shown.to_owned() } else { format!("{shown}: {}", error.detail) };
+        self.add(error);
+    }
+
     /// A reference to nothing.
     fn not_found(&mut self, path: &Path<'_>, value: &str) {
         self.add(FieldError::not_found(path, value));

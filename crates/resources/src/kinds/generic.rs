@@ -1,7 +1,7 @@
 //! The behaviour of kinds without rules of their own.
 
-use api::Object;
 use api::schema::StructId;
+use api::{ErrorList, Object};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -17,11 +17,24 @@ pub(super) struct Generic {
     name: fn(&str, bool) -> Vec<String>,
     /// The kind's shape, where it has a status.
     status: Option<StructId>,
+    /// Rules of its own.
+    validate: Option<fn(&Object) -> ErrorList>,
+    creates_on_update: bool,
+    needs_version: bool,
 }
 
 impl Generic {
     fn new(cells: Cells) -> Self {
-        Self { cells, default: None, generation: false, name: names::dns_subdomain, status: None }
+        Self {
+            cells,
+            default: None,
+            generation: false,
+            name: names::dns_subdomain,
+            status: None,
+            validate: None,
+            creates_on_update: false,
+            needs_version: false,
+        }
     }
 }
 
@@ -49,6 +62,18 @@ impl Strategy for Generic {
         }
     }
 
+    fn validate(&self, object: &Object) -> ErrorList {
+        self.validate.map_or_else(ErrorList::new, |rules| rules(object))
+    }
+
+    fn creates_on_update(&self) -> bool {
+        self.creates_on_update
+    }
+
+    fn updates_unconditionally(&self) -> bool {
+        !self.needs_version
+    }
+
     fn name_errors(&self, name: &str, prefix: bool) -> Vec<String> {
         (self.name)(name, prefix)
     }
@@ -66,19 +91,35 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
     // The kinds whose generation follows their spec.
     kind.generation = matches!(
         (group, resource),
-        ("", "replicationcontrollers")
+        ("", "replicationcontrollers" | "podtemplates")
             | ("apps", "statefulsets")
             | ("batch", "cronjobs")
-            | (
-                "networking.k8s.io",
-                "ingresses" | "ingressclasses" | "networkpolicies" | "servicecidrs" | "ipaddresses"
-            )
+            | ("networking.k8s.io", "ingresses" | "ingressclasses" | "networkpolicies")
             | ("policy", "poddisruptionbudgets")
             | ("scheduling.k8s.io", "priorityclasses")
             | ("apiextensions.k8s.io", "customresourcedefinitions")
             | ("flowcontrol.apiserver.k8s.io", _)
             | ("resource.k8s.io", "resourceslices" | "deviceclasses")
     ) || group == "admissionregistration.k8s.io";
+    kind.validate = match (group, resource) {
+        ("", "podtemplates") => Some(super::workload::pod_template),
+        ("apps", "statefulsets") => Some(super::workload::stateful_set),
+        ("batch", "cronjobs") => Some(super::job::cron_job),
+        _ => None,
+    };
+    kind.creates_on_update =
+        matches!((group, resource), ("", "limitranges") | ("node.k8s.io", "runtimeclasses"));
+    kind.needs_version = matches!(
+        (group, resource),
+        (
+            "admissionregistration.k8s.io"
+                | "apiextensions.k8s.io"
+                | "apiregistration.k8s.io"
+                | "node.k8s.io",
+            _
+        ) | ("policy", "poddisruptionbudgets")
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
+    );
     if (group, resource) == ("apiregistration.k8s.io", "apiservices") {
         kind.name = names::path_segment;
     }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::cells;
 use super::pod::{self, scheduling, spec};
+use super::workload::selects;
 use crate::fields::{Fields, default_text, default_to, object_at, object_in, objects_in, same};
 use crate::report::Report;
 use crate::{Part, Strategy, metadata, names};
@@ -185,13 +186,6 @@ fn state(job: &Object) -> &'static str {
     .map_or("Running", |(_, shown)| shown)
 }
 
-fn selects(selector: &Value, labels: &Value) -> Option<bool> {
-    let typed: api::metav1::LabelSelector = serde_json::from_value(selector.clone()).ok()?;
-    let parsed = api::LabelSelector::from_api(Some(&typed)).ok()?;
-    let none = Map::new();
-    Some(parsed.matches(labels.as_object().unwrap_or(&none)))
-}
-
 /// A selector that the server made is left as it made it.
 fn generated_selector(job: &Object, errors: &mut ErrorList) {
     let spec = job.field("spec");
@@ -264,6 +258,30 @@ pub(super) fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorLis
         }
         other => errors.one_of(&at, other, &["OnFailure", "Never"]),
     }
+}
+
+/// Rules for cron jobs: those of the jobs they make, and a schedule.
+pub(super) fn cron_job(object: &Object) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (of, path) = (object.field("spec"), Path::new("spec"));
+    if of.text("schedule").is_empty() {
+        errors.required(&path.child("schedule"), "");
+    }
+    errors.one_of(
+        &path.child("concurrencyPolicy"),
+        of.text("concurrencyPolicy"),
+        &["Allow", "Forbid", "Replace"],
+    );
+    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        errors.not_negative(of, field, &path);
+    }
+    let template = path.child("jobTemplate");
+    validate_spec(of.below(&["jobTemplate", "spec"]), &template.child("spec"), &mut errors);
+    if object.name().len() > 52 {
+        let (meta, detail) = (Path::new("metadata"), "must be no more than 52 characters");
+        errors.invalid(&meta.child("name"), object.name(), detail);
+    }
+    errors
 }
 
 fn indexes(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {

@@ -61,7 +61,12 @@ impl Strategy for Node {
         for (index, address) in new.field("status").list("addresses").iter().enumerate() {
             if !seen.insert((address.text("type"), address.text("address"))) {
                 let list = path.child("addresses");
-                errors.add(FieldError::duplicate(&list.index(index), address.clone()));
+                let shown = format!(
+                    r#"{{"Type":{:?},"Address":{:?}}}"#,
+                    address.text("type"),
+                    address.text("address")
+                );
+                errors.add_shown(FieldError::duplicate(&list.index(index), Value::Null), &shown);
             }
         }
         let cidrs = |of: &Object| of.field("spec").list("podCIDRs").to_vec();

@@ -117,7 +117,15 @@ impl Strategy for Binding {
     fn validate_update(&self, _part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
         let mut errors = ErrorList::new();
         if !same(new.field("roleRef"), old.field("roleRef")) {
-            errors.invalid(&Path::new("roleRef"), new.field("roleRef").clone(), "cannot change roleRef");
+            let role = new.field("roleRef");
+            let shown = format!(
+                r#"{{"APIGroup":{:?},"Kind":{:?},"Name":{:?}}}"#,
+                role.text("apiGroup"),
+                role.text("kind"),
+                role.text("name")
+            );
+            let error = api::FieldError::invalid(&Path::new("roleRef"), Value::Null, "cannot change roleRef");
+            errors.add_shown(error, &shown);
         }
         errors
     }

@@ -57,7 +57,7 @@ fn nodes() {
             (
                 json!({"spec": {"taints": [taint, taint]}}),
                 &[
-                    "metadata.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by key and effect pair",
+                    "metadata.taints[1]: Duplicate value: {\"Key\":\"a\",\"Value\":\"\",\"Effect\":\"NoSchedule\",\"TimeAdded\":null}: taints must be unique by key and effect pair",
                 ],
             ),
             (
@@ -140,6 +140,12 @@ fn services() {
             (
                 json!({"spec": {"ports": [{"port": 80, "nodePort": 30000}]}}),
                 &["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
+            ),
+            (
+                json!({"spec": {"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}}),
+                &[
+                    "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":80,\"TargetPort\":0,\"NodePort\":0}",
+                ],
             ),
             (json!({"spec": {"type": "ExternalName"}}), &["spec.externalName: Required value"]),
             (
@@ -376,7 +382,7 @@ fn roles_and_bindings() {
             json!({"roleRef": {"name": "edit"}})
         ),
         [
-            "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\"name\":\"edit\"}: cannot change roleRef"
+            "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"ClusterRole\",\"Name\":\"edit\"}: cannot change roleRef"
         ]
     );
 }

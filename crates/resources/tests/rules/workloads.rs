@@ -65,6 +65,12 @@ fn deployments() {
                 ],
             ),
             (
+                json!({"spec": {"strategy": {"type": "X"}}}),
+                &[
+                    "spec.strategy: Unsupported value: {\"Type\":\"X\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\"",
+                ],
+            ),
+            (
                 json!({"spec": {"minReadySeconds": 600}}),
                 &["spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds"],
             ),
@@ -200,4 +206,30 @@ fn jobs() {
         "status": {"succeeded": 1, "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:00:07Z",
             "conditions": [{"type": "Complete", "status": "True"}]}});
     assert_eq!(row("batch/jobs", done)[..5], ["j", "Complete", "1/1", "7s", "60m"]);
+}
+
+#[test]
+fn workloads_of_the_generic_path() {
+    check(
+        "apps/statefulsets",
+        &workload(),
+        &[(json!({"spec": {"selector": null}}), &["spec.selector: Required value"])],
+    );
+    let set = made("apps/statefulsets", &workload(), json!({"status": {"replicas": 9}}));
+    assert_eq!(set.get("status"), Some(&json!({"replicas": 0, "availableReplicas": 0})));
+    assert_eq!(set.text(&["spec", "podManagementPolicy"]), "OrderedReady");
+    let cron = json!({"spec": {"schedule": "* * * * *", "jobTemplate": job()}});
+    check(
+        "batch/cronjobs",
+        &cron,
+        &[
+            (json!({"spec": {"schedule": null}}), &["spec.schedule: Required value"]),
+            (
+                json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": null}}}}}}),
+                &[
+                    "spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+                ],
+            ),
+        ],
+    );
 }

@@ -273,9 +273,13 @@ pub(crate) fn taints(taints: &[Value], path: &Path<'_>, errors: &mut ErrorList) 
         }
         errors.required_one_of(&at.child("effect"), effect, &EFFECTS);
         if !seen.insert((key, effect)) {
-            let mut error = api::FieldError::duplicate(&at, taint.clone());
+            let mut error = api::FieldError::duplicate(&at, Value::Null);
             error.detail = "taints must be unique by key and effect pair".to_owned();
-            errors.add(error);
+            let added = taint.field("timeAdded");
+            errors.add_shown(
+                error,
+                &format!(r#"{{"Key":{key:?},"Value":{value:?},"Effect":{effect:?},"TimeAdded":{added}}}"#),
+            );
         }
     }
 }

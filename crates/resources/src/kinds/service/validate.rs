@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use api::{ErrorList, Object, Path};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{is_external, is_headless, needs_health_check};
 use crate::fields::Fields;
@@ -111,7 +111,10 @@ fn ports(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
         let number = port.int("port").unwrap_or_default();
         if !numbers.insert((protocol, number)) {
-            errors.duplicate(&at, json!({"protocol": protocol, "port": number, "targetPort": 0}));
+            let shown = format!(
+                r#"{{"Name":"","Protocol":{protocol:?},"AppProtocol":null,"Port":{number},"TargetPort":0,"NodePort":0}}"#
+            );
+            errors.add_shown(api::FieldError::duplicate(&at, Value::Null), &shown);
         }
     }
 }

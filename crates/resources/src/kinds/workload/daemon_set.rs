@@ -140,7 +140,8 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
         _ => {
             let allowed = ["RollingUpdate", "OnDelete"];
-            errors.add(api::FieldError::not_supported(path, strategy.clone(), &allowed));
+            let error = api::FieldError::not_supported(path, Value::Null, &allowed);
+            errors.add_shown(error, &super::shown_strategy(strategy));
         }
     }
 }

@@ -23,7 +23,7 @@ const POSITIVE_INT: [&str; 2] = ["minReadySeconds", "revisionHistoryLimit"];
 
 /// Whether a label selector selects a map of labels; `None` where the selector
 /// cannot be read.
-fn selects(selector: &Value, labels: &Value) -> Option<bool> {
+pub(super) fn selects(selector: &Value, labels: &Value) -> Option<bool> {
     let typed: api::metav1::LabelSelector = serde_json::from_value(selector.clone()).ok()?;
     let parsed = api::LabelSelector::from_api(Some(&typed)).ok()?;
     let none = serde_json::Map::new();
@@ -102,6 +102,20 @@ fn at_most_all(value: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
+/// A strategy as upstream prints it.
+fn shown_strategy(strategy: &Value) -> String {
+    let rolling = strategy.field("rollingUpdate");
+    let rolling = match rolling.is_null() {
+        true => "null".to_owned(),
+        false => format!(
+            r#"{{"MaxUnavailable":{},"MaxSurge":{}}}"#,
+            rolling.field("maxUnavailable"),
+            rolling.field("maxSurge")
+        ),
+    };
+    format!(r#"{{"Type":{:?},"RollingUpdate":{rolling}}}"#, strategy.text("type"))
+}
+
 /// Counters of a status: none below zero, some not above another.
 fn counters(object: &Object, fields: &[&str], above: &[(&str, &str, &str)]) -> ErrorList {
     let mut errors = ErrorList::new();
@@ -127,6 +141,25 @@ fn collisions(new: &Object, old: &Object, errors: &mut ErrorList) {
             errors.invalid(&path.child("collisionCount"), now, "cannot be decremented");
         }
     }
+}
+
+/// Rules for stateful sets, as far as they are those of every workload.
+pub(super) fn stateful_set(object: &Object) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (spec, path) = (object.field("spec"), Path::new("spec"));
+    errors.not_negative(spec, "replicas", &path);
+    for field in POSITIVE_INT {
+        errors.not_negative(spec, field, &path);
+    }
+    selected_template(object, "statefulset", "StatefulSet", &mut errors);
+    errors
+}
+
+/// Rules for pod templates as objects.
+pub(super) fn pod_template(object: &Object) -> ErrorList {
+    let mut errors = ErrorList::new();
+    spec::validate_template(object.field("template"), &Path::new("template"), &mut errors);
+    errors
 }
 
 /// Advice on the template.
