@@ -113,12 +113,9 @@ impl Command {
         Some(match reader.u8()? {
             1 => {
                 let (compare, success, failure) = (reader.u32()?, reader.u32()?, reader.u32()?);
-                let compare =
-                    (0..compare).map(|_| decode_compare(reader)).collect::<Option<Vec<_>>>()?;
-                let success =
-                    (0..success).map(|_| decode_operation(reader)).collect::<Option<Vec<_>>>()?;
-                let failure =
-                    (0..failure).map(|_| decode_operation(reader)).collect::<Option<Vec<_>>>()?;
+                let compare = (0..compare).map(|_| decode_compare(reader)).collect::<Option<Vec<_>>>()?;
+                let success = (0..success).map(|_| decode_operation(reader)).collect::<Option<Vec<_>>>()?;
+                let failure = (0..failure).map(|_| decode_operation(reader)).collect::<Option<Vec<_>>>()?;
                 Self::Txn(Txn { compare, success, failure })
             }
             2 => Self::Compact { revision: reader.u64()? },
@@ -233,11 +230,7 @@ fn encode_operation(operation: &Operation, data: &mut Vec<u8>) {
 
 fn decode_operation(reader: &mut Reader) -> Option<Operation> {
     Some(match reader.u8()? {
-        1 => Operation::Put {
-            key: reader.bytes()?,
-            value: reader.bytes()?,
-            lease: reader.u64()?,
-        },
+        1 => Operation::Put { key: reader.bytes()?, value: reader.bytes()?, lease: reader.u64()? },
         2 => Operation::Delete { start: reader.bytes()?, end: reader.bytes()? },
         3 => Operation::Range(RangeRequest {
             start: reader.bytes()?,

@@ -5,7 +5,10 @@
 //! goes to the driver and is answered by the apply thread; a read of a store with one member
 //! needs neither.
 
-use crate::apply::{self, saver::{Save, Saver}};
+use crate::apply::{
+    self,
+    saver::{Save, Saver},
+};
 use crate::apply::{Applier, Machine, Outcome, Proposal, Shared, Work};
 use crate::command::Command;
 use crate::driver::{Driver, Input, Parts};
@@ -20,8 +23,8 @@ use crate::transport::{Alone, GrpcTransport, Inbound, Transport};
 use crate::types::in_range;
 use crate::watch;
 use crate::{
-    Config, LeaseId, LeaseStatus, Operation, RangeRequest, RangeResponse, Reply, Store,
-    StoreError, Txn, TxnResponse, WatchRequest, WatchStream,
+    Config, LeaseId, LeaseStatus, Operation, RangeRequest, RangeResponse, Reply, Store, StoreError, Txn,
+    TxnResponse, WatchRequest, WatchStream,
 };
 use daemon::Clock;
 use parking_lot::{Mutex, RwLock};
@@ -141,11 +144,7 @@ impl Embedded {
         let apply = Arc::new(Inbox::<Work>::new());
         let save = Arc::new(Inbox::<Save>::new());
         let snapshots = Arc::new(SnapshotMaker::new(save.clone(), log.members().clone()));
-        transport.attach(Inbound {
-            member: config.member,
-            cluster: config.cluster,
-            inbox: inbox.clone(),
-        });
+        transport.attach(Inbound { member: config.member, cluster: config.cluster, inbox: inbox.clone() });
         let machine = Machine::new(shared.clone(), engine.clone(), clock.clone(), meta.applied);
         let applier = Arc::new(Mutex::new(Applier {
             machine,
@@ -292,8 +291,7 @@ impl Embedded {
             return Err(StoreError::Unavailable("too many requests are waiting".to_owned()));
         }
         let (reply, answer) = oneshot::channel();
-        let proposal =
-            Proposal { command, size, since: self.clock.monotonic(), reply: Some(reply) };
+        let proposal = Proposal { command, size, since: self.clock.monotonic(), reply: Some(reply) };
         self.inbox.push(Input::Propose(proposal), size).map_err(|_| self.stopped())?;
         answer.await.map_err(|_| StoreError::OutcomeUnknown)?
     }
@@ -333,17 +331,12 @@ impl Embedded {
     }
 }
 
-async fn read_blocking(
-    shared: Arc<Shared>,
-    request: RangeRequest,
-) -> Result<RangeResponse, StoreError> {
+async fn read_blocking(shared: Arc<Shared>, request: RangeRequest) -> Result<RangeResponse, StoreError> {
     if request.is_single_key() {
         // One or a few lookups: cheaper than another thread.
         return shared.mvcc.range(&request);
     }
-    tokio::task::spawn_blocking(move || shared.mvcc.range(&request))
-        .await
-        .map_err(|_| StoreError::Closed)?
+    tokio::task::spawn_blocking(move || shared.mvcc.range(&request)).await.map_err(|_| StoreError::Closed)?
 }
 
 fn end_threads(threads: &Mutex<Threads>) {

@@ -139,9 +139,9 @@ impl Engine {
         }
         let mut value = Vec::with_capacity(parts as usize * PART);
         for part in 0..parts {
-            let part = self.get_raw(&part_key(key, part))?.ok_or_else(|| {
-                StoreError::corrupt(self.path.join("db"), "a part of a value is missing")
-            })?;
+            let part = self
+                .get_raw(&part_key(key, part))?
+                .ok_or_else(|| StoreError::corrupt(self.path.join("db"), "a part of a value is missing"))?;
             value.extend_from_slice(&part);
         }
         Ok(value.into())
@@ -176,9 +176,7 @@ impl Engine {
 
     /// Applies a batch: after a crash either all of it is there or nothing.
     pub(crate) fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        self.tree
-            .apply_batch(batch.batch)
-            .map_err(|error| store_error("write", &self.path, error))
+        self.tree.apply_batch(batch.batch).map_err(|error| store_error("write", &self.path, error))
     }
 
     /// Makes all applied batches durable.

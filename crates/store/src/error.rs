@@ -92,11 +92,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Names what was tried on which file; a full disk gets its own variant.
-    pub(crate) fn io(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-        source: std::io::Error,
-    ) -> Self {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         let path = path.into();
         if source.kind() == std::io::ErrorKind::StorageFull {
             return Self::DiskFull { path };

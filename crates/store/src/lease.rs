@@ -34,8 +34,7 @@ impl LeaseTable {
         if self.leases.contains_key(&id) {
             return false;
         }
-        let lease =
-            Lease { granted, keys: BTreeSet::new(), deadline: now + granted, ending: None };
+        let lease = Lease { granted, keys: BTreeSet::new(), deadline: now + granted, ending: None };
         self.leases.insert(id, lease);
         true
     }

@@ -47,9 +47,8 @@ pub use embedded::Embedded;
 pub use error::StoreError;
 pub use status::MemberStatus;
 pub use types::{
-    Compare, Event, EventKind, KeyValue, LeaseId, LeaseStatus, Operation, OperationResult,
-    RangeRequest, RangeResponse, Relation, Target, Txn, TxnResponse, WatchBatch, WatchRequest,
-    WatchStream, prefix_end,
+    Compare, Event, EventKind, KeyValue, LeaseId, LeaseStatus, Operation, OperationResult, RangeRequest,
+    RangeResponse, Relation, Target, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream, prefix_end,
 };
 
 use futures::future::BoxFuture;

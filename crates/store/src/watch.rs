@@ -52,10 +52,6 @@ impl Watcher {
     }
 }
 
-fn read(
-    shared: &Shared,
-    request: &WatchRequest,
-    next: u64,
-) -> Result<crate::mvcc::Events, StoreError> {
+fn read(shared: &Shared, request: &WatchRequest, next: u64) -> Result<crate::mvcc::Events, StoreError> {
     shared.mvcc.events(&request.start, &request.end, next, request.previous)
 }

@@ -21,10 +21,8 @@ struct Cluster {
 }
 
 fn config(dir: &Path, member: u64) -> Config {
-    let peers = (1..=3)
-        .filter(|id| *id != member)
-        .map(|id| Peer { id, address: format!("member-{id}") })
-        .collect();
+    let peers =
+        (1..=3).filter(|id| *id != member).map(|id| Peer { id, address: format!("member-{id}") }).collect();
     Config {
         member,
         peers,
@@ -215,9 +213,7 @@ async fn members_talk_over_grpc() {
         let transport = Arc::new(GrpcTransport::new(&config.peers, &connect_plain()));
         let service = RaftTransportServer::new(transport.service());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let server = tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(incoming);
+        let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
         servers.push(daemon::tasks::spawn("raft server", server));
         stores.push(Embedded::open_with(config, SystemClock::shared(), transport).await.unwrap());
     }

@@ -11,9 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use store::{
-    Config, Embedded, EventKind, Operation, RangeRequest, Store, StoreError, Txn, WatchRequest,
-};
+use store::{Config, Embedded, EventKind, Operation, RangeRequest, Store, StoreError, Txn, WatchRequest};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -11,11 +11,7 @@ use store::{Config, Embedded, Store};
 
 async fn fresh() -> (tempfile::TempDir, Arc<dyn Store>) {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        segment_size: 1 << 20,
-        tick: Duration::from_millis(20),
-        ..Config::new(dir.path())
-    };
+    let config = Config { segment_size: 1 << 20, tick: Duration::from_millis(20), ..Config::new(dir.path()) };
     let store = Embedded::open(config, SystemClock::shared()).await.unwrap();
     (dir, Arc::new(store))
 }

@@ -42,8 +42,7 @@ async fn serve() -> Face {
         .add_service(face.maintenance())
         .serve_with_incoming(TcpListenerStream::new(listener));
     let server = daemon::tasks::spawn("etcd face", server);
-    let channel =
-        Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Face { _dir: dir, server, channel }
 }
 
@@ -69,8 +68,7 @@ async fn keys_are_put_read_and_deleted() {
     kv.put(put("c", "x")).await.unwrap();
     let from_b = pb::RangeRequest { range_end: vec![0].into(), ..get("b") };
     assert_eq!(kv.range(from_b).await.unwrap().into_inner().count, 2);
-    let count =
-        pb::RangeRequest { range_end: vec![0].into(), count_only: true, ..get("a") };
+    let count = pb::RangeRequest { range_end: vec![0].into(), count_only: true, ..get("a") };
     let count = kv.range(count).await.unwrap().into_inner();
     assert_eq!((count.count, count.kvs.len(), count.more), (3, 0, false));
     let newest = pb::RangeRequest {

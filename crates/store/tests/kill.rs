@@ -22,12 +22,7 @@ fn target() -> PathBuf {
 }
 
 fn start(dir: &Path, mode: &str) -> Child {
-    Command::new(target())
-        .arg(dir)
-        .arg(mode)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the target starts")
+    Command::new(target()).arg(dir).arg(mode).stdout(Stdio::piped()).spawn().expect("the target starts")
 }
 
 async fn open(dir: &Path) -> Embedded {

@@ -93,11 +93,7 @@ impl StoreBenchmark {
         Ok(())
     }
 
-    async fn run_in_process(
-        &self,
-        dir: &tempfile::TempDir,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
+    async fn run_in_process(&self, dir: &tempfile::TempDir, report: &mut Report) -> anyhow::Result<()> {
         let store = serve::open(&dir.path().join("in-process")).await?;
         for clients in &self.clients {
             for _ in 0..self.rounds {

@@ -57,10 +57,9 @@ impl fmt::Display for Report {
         rows.sort_by_key(|row| row.clients);
         for row in rows {
             let middle = row.middle();
-            let ratio = self.reference(row.clients).map_or_else(
-                || "-".to_owned(),
-                |reference| format!("{:.2}", middle.rate / reference),
-            );
+            let ratio = self
+                .reference(row.clients)
+                .map_or_else(|| "-".to_owned(), |reference| format!("{:.2}", middle.rate / reference));
             let cpu = middle.server_cpu.map_or_else(
                 || "-".to_owned(),
                 |cpu| format!("{:.1}", cpu * 1e6 / middle.all_puts.max(1) as f64),

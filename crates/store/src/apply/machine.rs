@@ -74,12 +74,7 @@ impl Shared {
 }
 
 impl Machine {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        engine: Engine,
-        clock: Arc<dyn Clock>,
-        applied: u64,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, engine: Engine, clock: Arc<dyn Clock>, applied: u64) -> Self {
         Self { shared, engine, clock, applied }
     }
 
@@ -192,11 +187,7 @@ fn prefixed(prefix: u8, number: u64) -> Vec<u8> {
     key
 }
 
-fn load_leases(
-    engine: &Engine,
-    leased: Vec<(u64, Bytes)>,
-    now: Instant,
-) -> Result<LeaseTable, StoreError> {
+fn load_leases(engine: &Engine, leased: Vec<(u64, Bytes)>, now: Instant) -> Result<LeaseTable, StoreError> {
     let mut leases = LeaseTable::default();
     for item in numbers(engine, LEASE) {
         let (id, seconds) = item?;
@@ -212,10 +203,7 @@ fn load_marks(engine: &Engine) -> Result<Marks, StoreError> {
     numbers(engine, MARK).collect::<Result<_, _>>().map(Marks)
 }
 
-fn numbers(
-    engine: &Engine,
-    prefix: u8,
-) -> impl Iterator<Item = Result<(u64, u64), StoreError>> + use<> {
+fn numbers(engine: &Engine, prefix: u8) -> impl Iterator<Item = Result<(u64, u64), StoreError>> + use<> {
     engine.scan(&[prefix], &[prefix + 1]).map(|item| {
         let (key, value) = item?;
         let number = |bytes: Option<&[u8]>| {

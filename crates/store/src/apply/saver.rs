@@ -161,8 +161,8 @@ impl Saver {
             return;
         }
         let now = self.clock.monotonic();
-        let is_due = now - self.last_index >= INDEX_PAUSE
-            && self.shared.mvcc.is_index_due(self.index_complete);
+        let is_due =
+            now - self.last_index >= INDEX_PAUSE && self.shared.mvcc.is_index_due(self.index_complete);
         if is_due {
             self.last_index = now;
             match self.shared.mvcc.write_index(&self.index_file) {

@@ -64,9 +64,8 @@ impl Driver {
     /// A lone leader that has applied the first entry of its term has applied everything that was
     /// ever acknowledged, and nobody else can acknowledge anything: reads need no confirmation.
     fn notice_alone(&self) {
-        let is_alone = self.is_leader()
-            && self.config.peers.is_empty()
-            && self.status.applied() >= self.own_term_from;
+        let is_alone =
+            self.is_leader() && self.config.peers.is_empty() && self.status.applied() >= self.own_term_from;
         self.status.set_alone(is_alone);
     }
 
@@ -128,9 +127,12 @@ impl Driver {
             behind = behind.saturating_sub(self.config.kept_entries);
             if let Some(pinned) = self.snapshots.pinned() {
                 behind = behind.min(pinned);
-                let is_needed = self.raw.raft.prs().iter().any(|(id, progress)| {
-                    *id != self.config.member && progress.matched < pinned
-                });
+                let is_needed = self
+                    .raw
+                    .raft
+                    .prs()
+                    .iter()
+                    .any(|(id, progress)| *id != self.config.member && progress.matched < pinned);
                 if !is_needed || !self.is_leader() {
                     self.snapshots.release();
                 }
@@ -163,8 +165,8 @@ impl Driver {
         };
         let monotonic = self.clock.monotonic();
         let step = window / u64::from(MARKS_PER_WINDOW);
-        let is_due = newest
-            .is_none_or(|(time, marked)| marked < revision && time.saturating_add(step) <= now);
+        let is_due =
+            newest.is_none_or(|(time, marked)| marked < revision && time.saturating_add(step) <= now);
         if is_due {
             self.propose_own(Command::Mark { unix_millis: now }, monotonic);
         }
@@ -191,9 +193,12 @@ impl Driver {
             return true;
         }
         if self.raw.raft.lead_transferee.is_none() {
-            let best = self.raw.raft.prs().iter().filter(|(id, progress)| {
-                **id != self.config.member && progress.recent_active
-            });
+            let best = self
+                .raw
+                .raft
+                .prs()
+                .iter()
+                .filter(|(id, progress)| **id != self.config.member && progress.recent_active);
             match best.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id) {
                 Some(member) => self.raw.transfer_leader(member),
                 None => return true,
@@ -214,11 +219,7 @@ impl slog::Drain for ToTracing {
     type Ok = ();
     type Err = slog::Never;
 
-    fn log(
-        &self,
-        record: &slog::Record<'_>,
-        _values: &slog::OwnedKVList,
-    ) -> Result<Self::Ok, Self::Err> {
+    fn log(&self, record: &slog::Record<'_>, _values: &slog::OwnedKVList) -> Result<Self::Ok, Self::Err> {
         match record.level() {
             slog::Level::Critical | slog::Level::Error => {
                 tracing::error!(target: "store::raft", "{}", record.msg());

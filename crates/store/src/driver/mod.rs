@@ -144,8 +144,7 @@ impl Driver {
         let mut raw = RawNode::new(&raft_config, log, &logger)
             .map_err(|error| StoreError::Unavailable(format!("raft cannot start: {error}")))?;
         if is_alone {
-            raw.campaign()
-                .map_err(|error| StoreError::Unavailable(format!("raft cannot start: {error}")))?;
+            raw.campaign().map_err(|error| StoreError::Unavailable(format!("raft cannot start: {error}")))?;
         }
         let now = parts.clock.monotonic();
         Ok(Self {

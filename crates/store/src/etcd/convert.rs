@@ -3,8 +3,8 @@
 use super::error::{no_key, unsupported};
 use crate::types::key_end;
 use crate::{
-    Compare, KeyValue, Operation, OperationResult, RangeRequest, RangeResponse, Relation, Target,
-    Txn, TxnResponse,
+    Compare, KeyValue, Operation, OperationResult, RangeRequest, RangeResponse, Relation, Target, Txn,
+    TxnResponse,
 };
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -73,8 +73,7 @@ pub(super) fn range(request: &pb::RangeRequest) -> Result<RangeRequest, Status> 
         () if needs_all => 0,
         () => usize::try_from(request.limit).unwrap_or(0),
     };
-    let needs_values =
-        is_sorted(request) && request.sort_target() == pb::range_request::SortTarget::Value;
+    let needs_values = is_sorted(request) && request.sort_target() == pb::range_request::SortTarget::Value;
     Ok(RangeRequest {
         start: request.key.clone(),
         end: end(&request.key, &request.range_end),
@@ -189,10 +188,7 @@ pub(super) fn delete(request: pb::DeleteRangeRequest) -> Result<Operation, Statu
 }
 
 /// The answer to a deletion.
-pub(super) fn delete_response(
-    result: OperationResult,
-    with_previous: bool,
-) -> pb::DeleteRangeResponse {
+pub(super) fn delete_response(result: OperationResult, with_previous: bool) -> pb::DeleteRangeResponse {
     let OperationResult::Delete { deleted } = result else {
         return pb::DeleteRangeResponse::default();
     };
@@ -250,15 +246,12 @@ fn compare(request: pb::Compare) -> Result<Compare, Status> {
         pb::compare::CompareResult::Greater => Relation::Greater,
         pb::compare::CompareResult::Less => Relation::Less,
     };
-    let number = |number: i64| {
-        u64::try_from(number).map_err(|_| unsupported("a comparison with a negative number"))
-    };
+    let number =
+        |number: i64| u64::try_from(number).map_err(|_| unsupported("a comparison with a negative number"));
     let default = request.target();
     let target = match (request.target_union, default) {
         (Some(TargetUnion::Version(version)), _) => Target::Version(number(version)?),
-        (Some(TargetUnion::CreateRevision(revision)), _) => {
-            Target::CreateRevision(number(revision)?)
-        }
+        (Some(TargetUnion::CreateRevision(revision)), _) => Target::CreateRevision(number(revision)?),
         (Some(TargetUnion::ModRevision(revision)), _) => Target::ModRevision(number(revision)?),
         (Some(TargetUnion::Value(value)), _) => Target::Value(value),
         (Some(TargetUnion::Lease(lease)), _) => Target::Lease(number(lease)?),

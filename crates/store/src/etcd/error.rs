@@ -16,15 +16,9 @@ pub(super) fn status_of(error: StoreError) -> Status {
         StoreError::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
         StoreError::OutcomeUnknown => (Code::Unavailable, "etcdserver: request timed out"),
         StoreError::Unavailable(_) => (Code::ResourceExhausted, "etcdserver: too many requests"),
-        StoreError::TooLarge { .. } => {
-            (Code::InvalidArgument, "etcdserver: request is too large")
-        }
-        StoreError::DuplicateKey => {
-            (Code::InvalidArgument, "etcdserver: duplicate key given in txn request")
-        }
-        StoreError::DiskFull { .. } => {
-            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
-        }
+        StoreError::TooLarge { .. } => (Code::InvalidArgument, "etcdserver: request is too large"),
+        StoreError::DuplicateKey => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+        StoreError::DiskFull { .. } => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         StoreError::Corrupt { .. } => (Code::DataLoss, "etcdserver: corrupt cluster"),
         StoreError::LeaseNotFound(_) => (Code::NotFound, "etcdserver: requested lease not found"),
         StoreError::Closed => (Code::Unavailable, "etcdserver: server stopped"),

@@ -61,10 +61,7 @@ impl EtcdFace {
     }
 
     /// Runs operations without a condition; gives their results and the revision.
-    async fn run(
-        &self,
-        operations: Vec<Operation>,
-    ) -> Result<(Vec<OperationResult>, u64), Status> {
+    async fn run(&self, operations: Vec<Operation>) -> Result<(Vec<OperationResult>, u64), Status> {
         let response = self.store.txn(Txn::always(operations)).await.map_err(status_of)?;
         Ok((response.results, response.revision))
     }
@@ -72,10 +69,7 @@ impl EtcdFace {
 
 #[tonic::async_trait]
 impl Kv for EtcdFace {
-    async fn range(
-        &self,
-        request: Request<pb::RangeRequest>,
-    ) -> Result<Response<pb::RangeResponse>, Status> {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         let request = request.into_inner();
         let found = self.store.range(convert::range(&request)?).await.map_err(status_of)?;
         let revision = match request.revision {
@@ -87,10 +81,7 @@ impl Kv for EtcdFace {
         Ok(Response::new(response))
     }
 
-    async fn put(
-        &self,
-        request: Request<pb::PutRequest>,
-    ) -> Result<Response<pb::PutResponse>, Status> {
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         let request = request.into_inner();
         let operations = convert::put(request)?;
         let (results, revision) = self.run(operations).await?;
@@ -105,22 +96,16 @@ impl Kv for EtcdFace {
         let request = request.into_inner();
         let wants_previous = request.prev_kv;
         let (results, revision) = self.run(vec![convert::delete(request)?]).await?;
-        let mut response =
-            results.into_iter().map(|result| convert::delete_response(result, wants_previous));
+        let mut response = results.into_iter().map(|result| convert::delete_response(result, wants_previous));
         let response = response.next().unwrap_or_default();
         Ok(Response::new(pb::DeleteRangeResponse { header: self.header(revision), ..response }))
     }
 
-    async fn txn(
-        &self,
-        request: Request<pb::TxnRequest>,
-    ) -> Result<Response<pb::TxnResponse>, Status> {
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
         let most = request.success.len().max(request.failure.len()).max(request.compare.len());
         if most > MOST_OPERATIONS {
-            return Err(Status::invalid_argument(
-                "etcdserver: too many operations in txn request",
-            ));
+            return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
         }
         let (txn, plan) = convert::txn(request)?;
         let response = self.store.txn(txn).await.map_err(status_of)?;

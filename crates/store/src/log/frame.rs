@@ -150,10 +150,7 @@ pub(super) fn any_follows(bytes: &[u8], salt: u64, number: u64) -> bool {
     (0..bytes.len()).step_by(ALIGNMENT as usize).any(|at| {
         let rest = &bytes[at..];
         header(rest).is_some_and(|(length, found)| {
-            length > 0
-                && found > number
-                && found <= most
-                && read(rest, salt, found).is_some()
+            length > 0 && found > number && found <= most && read(rest, salt, found).is_some()
         })
     })
 }

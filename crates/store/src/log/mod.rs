@@ -17,8 +17,8 @@ mod tests;
 use crate::StoreError;
 use frame::FrameBuilder;
 use raft::eraftpb::{ConfState, Entry, HardState, SnapshotMetadata};
-pub(crate) use segment::{fresh_salt, sync_dir};
 use segment::Segment;
+pub(crate) use segment::{fresh_salt, sync_dir};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -159,11 +159,7 @@ impl Log {
     }
 
     /// Starts over behind an installed snapshot.
-    pub(crate) fn install(
-        &mut self,
-        metadata: SnapshotMetadata,
-        hard: HardState,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn install(&mut self, metadata: SnapshotMetadata, hard: HardState) -> Result<(), StoreError> {
         let base = (metadata.index, metadata.term);
         self.conf = metadata.conf_state.clone().unwrap_or_default();
         self.hard = hard;
@@ -255,12 +251,7 @@ impl Log {
                 continue;
             }
             segment.max_index = segment.max_index.max(entry.index);
-            self.slots.push_back(Slot {
-                term: entry.term,
-                segment: segment.sequence(),
-                frame,
-                position,
-            });
+            self.slots.push_back(Slot { term: entry.term, segment: segment.sequence(), frame, position });
             self.cached += weight(&entry);
             self.cache.push_back(entry);
         }

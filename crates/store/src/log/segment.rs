@@ -74,9 +74,8 @@ impl Segment {
         let mut head = [0u8; FIRST_FRAME as usize];
         file.read_exact_at(&mut head, 0)
             .map_err(|_| StoreError::corrupt(&path, "the file is shorter than its header"))?;
-        let word = |at: usize| {
-            u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes are eight bytes"))
-        };
+        let word =
+            |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes are eight bytes"));
         let stored = u32::from_le_bytes(head[32..36].try_into().expect("four bytes"));
         if &head[0..8] != MAGIC || stored != crc32fast::hash(&head[0..32]) || word(8) != sequence {
             return Err(StoreError::corrupt(&path, "the segment header is damaged"));
@@ -163,9 +162,7 @@ impl Segment {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.file
-            .sync_data()
-            .map_err(|source| StoreError::io("sync the log segment", &self.path, source))
+        self.file.sync_data().map_err(|source| StoreError::io("sync the log segment", &self.path, source))
     }
 
     /// Deletes the file.

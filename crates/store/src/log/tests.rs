@@ -195,8 +195,7 @@ fn a_full_disk_refuses_before_anything_is_written_and_heals() {
         let free = free.clone();
         Arc::new(move |_: &Path| Ok(free.load(Ordering::Relaxed)))
     };
-    let mut log =
-        Log::open(LogOptions { min_free: 1 << 20, free_space, ..options(dir.path()) }).unwrap();
+    let mut log = Log::open(LogOptions { min_free: 1 << 20, free_space, ..options(dir.path()) }).unwrap();
     append(&mut log, [entry(1, 1, 10)]);
     free.store(1000, Ordering::Relaxed);
     let refused = log.reserve(4 << 20);

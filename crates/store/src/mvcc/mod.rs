@@ -19,15 +19,15 @@ mod record;
 mod tests;
 mod write;
 
-pub(crate) use checkpoint::PendingIndex;
 use crate::engine::Engine;
 use crate::{LeaseId, StoreError};
 use bytes::Bytes;
+pub(crate) use checkpoint::PendingIndex;
 use index::{Index, KeyMeta};
 use parking_lot::RwLock;
 pub(crate) use read::Events;
-use recent::Recent;
 pub(crate) use recent::Changes;
+use recent::Recent;
 pub(crate) use record::{Change, META_KEY, Meta, Pointer};
 use std::path::PathBuf;
 use tokio::sync::watch;
@@ -129,21 +129,15 @@ impl Mvcc {
 
 /// Reads records once, oldest first, so that the newest of each key wins: all of them, or those
 /// that the index file does not know.
-fn load_state(
-    engine: &Engine,
-    meta: Meta,
-    recent_limit: usize,
-    files: &Files,
-) -> Result<State, StoreError> {
+fn load_state(engine: &Engine, meta: Meta, recent_limit: usize, files: &Files) -> Result<State, StoreError> {
     let (mut index, complete) =
         checkpoint::read_index(&files.index, meta).unwrap_or_else(|| (Index::default(), 0));
     let start = Pointer::first_of(complete + 1).engine_key();
     let end = Pointer::first_of(u64::MAX).engine_key();
     for item in engine.scan(&start, &end) {
         let (key, value) = item?;
-        let at = Pointer::from_engine_key(&key).ok_or_else(|| {
-            StoreError::corrupt(&files.engine, "a record's key has the wrong length")
-        })?;
+        let at = Pointer::from_engine_key(&key)
+            .ok_or_else(|| StoreError::corrupt(&files.engine, "a record's key has the wrong length"))?;
         let change = Change::decode(at, value, &files.engine)?;
         index.set(&change.kv.key, KeyMeta::of(&change, at.sub));
     }

@@ -242,11 +242,7 @@ fn event(change: Change, before: Option<Change>) -> Event {
         EventKind::Put => Event { kind: EventKind::Put, kv: change.kv, previous },
         EventKind::Delete => Event {
             kind: EventKind::Delete,
-            kv: KeyValue {
-                key: change.kv.key,
-                mod_revision: change.kv.mod_revision,
-                ..KeyValue::default()
-            },
+            kv: KeyValue { key: change.kv.key, mod_revision: change.kv.mod_revision, ..KeyValue::default() },
             previous,
         },
     }
@@ -273,12 +269,7 @@ impl State {
 
     /// What it means that the change at `pointer` is gone, for a read at `at`: compaction removed
     /// it. If that did not pass `at`, the change was a deletion; the key did not exist then.
-    pub(super) fn was_removed(
-        &self,
-        pointer: Pointer,
-        at: u64,
-        file: &Path,
-    ) -> Result<(), StoreError> {
+    pub(super) fn was_removed(&self, pointer: Pointer, at: u64, file: &Path) -> Result<(), StoreError> {
         if at < self.compacted {
             return Err(self.was_compacted(at));
         }
@@ -290,13 +281,7 @@ impl State {
     }
 
     /// Looks at up to [`CHUNK`] keys; gives the key to go on from, if there are more.
-    fn look(
-        &self,
-        start: &[u8],
-        end: &[u8],
-        at: u64,
-        keys_only: bool,
-    ) -> (Vec<Found>, Option<Bytes>) {
+    fn look(&self, start: &[u8], end: &[u8], at: u64, keys_only: bool) -> (Vec<Found>, Option<Bytes>) {
         let mut found = Vec::new();
         for (seen, (key, meta)) in self.index.range(start, end).enumerate() {
             if seen == CHUNK {

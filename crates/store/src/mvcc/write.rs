@@ -8,8 +8,8 @@ use super::read::key_without_value;
 use super::record::{Change, Pointer};
 use super::{Changes, Mvcc, State};
 use crate::{
-    Compare, EventKind, KeyValue, LeaseId, Operation, OperationResult, RangeRequest,
-    RangeResponse, Relation, StoreError, Target, Txn, TxnResponse,
+    Compare, EventKind, KeyValue, LeaseId, Operation, OperationResult, RangeRequest, RangeResponse, Relation,
+    StoreError, Target, Txn, TxnResponse,
 };
 use bytes::Bytes;
 use parking_lot::RwLockWriteGuard;
@@ -66,10 +66,11 @@ impl Writer<'_> {
         txn: &Txn,
         leases: &mut dyn Leases,
     ) -> (Result<TxnResponse, StoreError>, Option<Changes>) {
-        let succeeded = txn.compare.iter().map(|compare| self.holds(compare)).try_fold(
-            true,
-            |all, holds| holds.map(|holds| all && holds),
-        );
+        let succeeded = txn
+            .compare
+            .iter()
+            .map(|compare| self.holds(compare))
+            .try_fold(true, |all, holds| holds.map(|holds| all && holds));
         let succeeded = match succeeded {
             Ok(succeeded) => succeeded,
             Err(error) => return (Err(error), None),
@@ -208,13 +209,7 @@ impl Writer<'_> {
         changes.push(Change { kind: EventKind::Put, kv, previous: before.map(|meta| meta.at) });
     }
 
-    fn delete(
-        &mut self,
-        key: &Bytes,
-        before: KeyMeta,
-        changes: &mut Vec<Change>,
-        leases: &mut dyn Leases,
-    ) {
+    fn delete(&mut self, key: &Bytes, before: KeyMeta, changes: &mut Vec<Change>, leases: &mut dyn Leases) {
         let at = self.next_pointer(changes);
         let meta = KeyMeta { at, create_revision: 0, version: 0, lease: 0 };
         self.state.index.set(key, meta);
@@ -231,12 +226,7 @@ impl Writer<'_> {
     }
 
     /// A key with its newest value, which may be one of `changes`.
-    fn value(
-        &self,
-        key: &Bytes,
-        meta: &KeyMeta,
-        changes: &[Change],
-    ) -> Result<KeyValue, StoreError> {
+    fn value(&self, key: &Bytes, meta: &KeyMeta, changes: &[Change]) -> Result<KeyValue, StoreError> {
         if meta.at.revision > self.state.revision {
             return Ok(changes[meta.at.sub as usize].kv.clone());
         }
@@ -251,11 +241,7 @@ impl Writer<'_> {
         Ok(saved.kv)
     }
 
-    fn range(
-        &self,
-        request: &RangeRequest,
-        changes: &[Change],
-    ) -> Result<RangeResponse, StoreError> {
+    fn range(&self, request: &RangeRequest, changes: &[Change]) -> Result<RangeResponse, StoreError> {
         let revision = self.state.revision + u64::from(!changes.is_empty());
         let mut response = RangeResponse { revision, ..RangeResponse::default() };
         let limit = if request.limit == 0 { usize::MAX } else { request.limit };
@@ -332,12 +318,7 @@ impl Writer<'_> {
                     return Ok(true);
                 }
                 // Nothing there: a value never matches, anything else compares as zero.
-                let absent = KeyMeta {
-                    at: Pointer::default(),
-                    create_revision: 0,
-                    version: 0,
-                    lease: 0,
-                };
+                let absent = KeyMeta { at: Pointer::default(), create_revision: 0, version: 0, lease: 0 };
                 match target {
                     Target::Value(_) => Ok(false),
                     _ if crate::types::is_single_key(start, end) => {

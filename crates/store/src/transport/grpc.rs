@@ -51,11 +51,8 @@ impl GrpcTransport {
             .iter()
             .map(|peer| {
                 let (queue, messages) = mpsc::channel(QUEUE);
-                let sender = Sender {
-                    peer: peer.clone(),
-                    connect: connect.clone(),
-                    inbound: inbound.clone(),
-                };
+                let sender =
+                    Sender { peer: peer.clone(), connect: connect.clone(), inbound: inbound.clone() };
                 daemon::tasks::spawn("raft sender", sender.run(messages));
                 (peer.id, queue)
             })
@@ -156,9 +153,8 @@ impl Sender {
         messages: &mut mpsc::Receiver<Outgoing>,
         batches: &mpsc::Sender<RaftBatch>,
     ) -> Result<(), String> {
-        let send = |batch| async move {
-            batches.send(batch).await.map_err(|_| "the stream broke".to_owned())
-        };
+        let send =
+            |batch| async move { batches.send(batch).await.map_err(|_| "the stream broke".to_owned()) };
         let mut batch = self.batch(inbound);
         let mut size = 0;
         let mut next = Some(first);
@@ -196,8 +192,7 @@ impl Sender {
         let mut rest = message.message.clone();
         while !rest.is_empty() {
             let part = rest.split_to(rest.len().min(PART));
-            let batch =
-                RaftBatch { part, is_last_part: rest.is_empty(), ..self.batch(inbound) };
+            let batch = RaftBatch { part, is_last_part: rest.is_empty(), ..self.batch(inbound) };
             batches.send(batch).await.map_err(|_| "the stream broke".to_owned())?;
         }
         Ok(())
@@ -222,12 +217,8 @@ pub struct RaftService {
 
 #[tonic::async_trait]
 impl RaftTransport for RaftService {
-    async fn send(
-        &self,
-        request: Request<Streaming<RaftBatch>>,
-    ) -> Result<Response<RaftSummary>, Status> {
-        let inbound =
-            self.inbound.get().ok_or_else(|| Status::unavailable("the store is starting"))?;
+    async fn send(&self, request: Request<Streaming<RaftBatch>>) -> Result<Response<RaftSummary>, Status> {
+        let inbound = self.inbound.get().ok_or_else(|| Status::unavailable("the store is starting"))?;
         let mut batches = request.into_inner();
         let mut parts = BytesMut::new();
         while let Some(batch) = batches.message().await? {

@@ -44,8 +44,7 @@ impl Transport for Port {
     fn send(&self, message: Outgoing) {
         let (sender, receiver) = {
             let state = self.network.state.lock();
-            let is_cut =
-                state.cut_off.contains(&self.member) || state.cut_off.contains(&message.to);
+            let is_cut = state.cut_off.contains(&self.member) || state.cut_off.contains(&message.to);
             let receiver = state.members.get(&message.to).filter(|_| !is_cut).cloned();
             (state.members.get(&self.member).cloned(), receiver)
         };

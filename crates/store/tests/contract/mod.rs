@@ -9,8 +9,8 @@ use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{
-    Compare, EventKind, KeyValue, Operation, OperationResult, RangeRequest, Relation, Store,
-    StoreError, Target, Txn, WatchBatch, WatchRequest, WatchStream,
+    Compare, EventKind, KeyValue, Operation, OperationResult, RangeRequest, Relation, Store, StoreError,
+    Target, Txn, WatchBatch, WatchRequest, WatchStream,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -169,11 +169,7 @@ pub(crate) async fn watches_see_each_change_once(store: Arc<dyn Store>) {
         seen.extend(batch.events);
     }
     let keys: Vec<_> = seen.iter().map(|event| (event.kind, &event.kv.key[..])).collect();
-    assert_eq!(keys, [
-        (EventKind::Put, &b"a1"[..]),
-        (EventKind::Put, b"a2"),
-        (EventKind::Delete, b"a1")
-    ]);
+    assert_eq!(keys, [(EventKind::Put, &b"a1"[..]), (EventKind::Put, b"a2"), (EventKind::Delete, b"a1")]);
     assert_eq!((seen[1].kv.mod_revision, seen[2].kv.mod_revision), (both, both));
     let request = WatchRequest { previous: true, ..WatchRequest::prefix("a", both) };
     let mut past = store.watch(request).await.unwrap();
