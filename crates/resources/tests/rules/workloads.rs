@@ -233,3 +233,18 @@ fn workloads_of_the_generic_path() {
         ],
     );
 }
+
+#[test]
+fn templates_are_advised_on_once() {
+    let changes =
+        json!({"spec": {"template": {"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}}}});
+    let made = made("apps/deployments", &workload(), changes);
+    let strategy = crate::kind("apps/deployments").strategy.clone();
+    assert_eq!(
+        strategy.warnings(&made, None),
+        [
+            "spec.template.spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead"
+        ]
+    );
+    assert!(strategy.warnings(&made, Some(&made)).is_empty());
+}

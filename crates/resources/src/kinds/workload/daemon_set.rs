@@ -94,8 +94,8 @@ impl Strategy for DaemonSet {
         }
     }
 
-    fn warnings(&self, new: &Object, _old: Option<&Object>) -> Vec<String> {
-        super::template_warnings(new)
+    fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
+        super::template_warnings(new, old)
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {

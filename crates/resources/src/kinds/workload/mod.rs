@@ -162,7 +162,10 @@ pub(super) fn pod_template(object: &Object) -> ErrorList {
     errors
 }
 
-/// Advice on the template.
-fn template_warnings(object: &Object) -> Vec<String> {
+/// Advice on the template, where it may have changed.
+fn template_warnings(object: &Object, old: Option<&Object>) -> Vec<String> {
+    if old.is_some_and(|old| old.generation() == object.generation()) {
+        return Vec::new();
+    }
     super::pod::template_warnings(object.below(&["spec", "template", "spec"]), "spec.template.spec")
 }

@@ -67,8 +67,8 @@ impl Strategy for ReplicaSet {
         }
     }
 
-    fn warnings(&self, new: &Object, _old: Option<&Object>) -> Vec<String> {
-        super::template_warnings(new)
+    fn warnings(&self, new: &Object, old: Option<&Object>) -> Vec<String> {
+        super::template_warnings(new, old)
     }
 
     fn selectable_names(&self) -> &'static [&'static str] {
