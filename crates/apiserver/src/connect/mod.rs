@@ -1,0 +1,151 @@
+//! Requests that end at a node: logs, exec, attach, port-forward, proxy.
+//!
+//! The API server authorizes, finds the node, and passes the stream on to the
+//! kubelet's gRPC service.
+
+mod kubelet;
+mod logs;
+mod proxy;
+mod websocket;
+
+use std::sync::Arc;
+
+use api::{Object, Status};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use crate::authn::User;
+use crate::gate::{Gate, Target};
+use crate::registry::Address;
+use crate::rest::Answer;
+
+pub use kubelet::{Kubelets, NodeClient};
+
+/// Passes requests on to nodes.
+pub struct Connector {
+    kubelets: Arc<Kubelets>,
+}
+
+/// A pod that runs somewhere, and the way to its node.
+pub(crate) struct Located {
+    pub(crate) pod: Object,
+    pub(crate) node: NodeClient,
+    pub(crate) node_name: String,
+}
+
+impl Connector {
+    /// A connector over the ways to the nodes.
+    #[must_use]
+    pub const fn new(kubelets: Arc<Kubelets>) -> Self {
+        Self { kubelets }
+    }
+
+    /// The ways to the nodes.
+    #[must_use]
+    pub const fn kubelets(&self) -> &Arc<Kubelets> {
+        &self.kubelets
+    }
+
+    /// Whether a target's requests end at a node.
+    #[must_use]
+    pub fn handles(&self, target: &Target) -> bool {
+        target.group.is_empty()
+            && matches!(
+                (target.resource.as_str(), target.subresource.as_str()),
+                ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") | ("nodes" | "services", "proxy")
+            )
+    }
+
+    /// Answers such a request.
+    ///
+    /// # Errors
+    /// As a status, until the stream is open.
+    pub async fn connect(
+        &self,
+        gate: &Arc<Gate>,
+        user: Arc<User>,
+        target: Target,
+        rest: String,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Status> {
+        let verb = match *request.method() {
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => "get",
+        };
+        let mut named = target.clone();
+        if target.subresource == "proxy" {
+            // `scheme:name:port` is how a proxy names a port.
+            proxy::split_name(&target.name).1.clone_into(&mut named.name);
+        }
+        let allowed = gate.allow(&user, verb, &named)?;
+        match target.subresource.as_str() {
+            "log" => logs::answer(self, gate, &allowed.address, &request).await,
+            "exec" | "attach" | "portforward" => {
+                let located = self.locate(gate, &allowed.address).await?;
+                websocket::answer(located, &target.subresource, request)
+            }
+            _ => proxy::answer(self, gate, &allowed.address, &target, &rest, request).await,
+        }
+    }
+
+    /// Finds a pod's node.
+    pub(crate) async fn locate(&self, gate: &Gate, address: &Address) -> Result<Located, Status> {
+        let stored = gate.registry().get(address, "").await?;
+        let pod = stored.object().map_err(Status::internal)?;
+        let node_name = pod.text(&["spec", "nodeName"]).to_owned();
+        if node_name.is_empty() {
+            return Err(Status::bad_request(format!("pod {} does not have a host assigned", address.name)));
+        }
+        let node = self.kubelets.node(gate, &node_name).await?;
+        Ok(Located { pod, node, node_name })
+    }
+}
+
+impl Located {
+    /// The container that a request means.
+    pub(crate) fn container(&self, wanted: Option<&str>) -> Result<String, Status> {
+        let names = |list: &str| -> Vec<String> {
+            let containers = self.pod.at(&["spec", list]).and_then(serde_json::Value::as_array);
+            containers
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one["name"].as_str())
+                .map(str::to_owned)
+                .collect()
+        };
+        let main = names("containers");
+        let name = self.pod.name();
+        match wanted.filter(|wanted| !wanted.is_empty()) {
+            None => match (self.pod.annotation("kubectl.kubernetes.io/default-container"), main.as_slice()) {
+                (Some(default), _) if main.iter().any(|one| one == default) => Ok(default.to_owned()),
+                (_, [only]) => Ok(only.clone()),
+                _ => Err(Status::bad_request(format!(
+                    "a container name must be specified for pod {name}, choose one of: [{}]",
+                    main.join(" ")
+                ))),
+            },
+            Some(wanted) => {
+                let all = [main, names("initContainers"), names("ephemeralContainers")].concat();
+                if all.iter().any(|one| one == wanted) {
+                    Ok(wanted.to_owned())
+                } else {
+                    Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
+                }
+            }
+        }
+    }
+
+    /// The reference for the node.
+    pub(crate) fn reference(&self, container: &str) -> wire::node::PodRef {
+        wire::node::PodRef {
+            namespace: self.pod.namespace().to_owned(),
+            name: self.pod.name().to_owned(),
+            uid: self.pod.uid().to_owned(),
+            container: container.to_owned(),
+            node: self.node_name.clone(),
+        }
+    }
+}

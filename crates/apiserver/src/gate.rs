@@ -1,0 +1,496 @@
+//! What both fronts call: resolve the target, authorize, then the registry's
+//! verb; subresources and reviews included, so that a front only translates.
+
+use std::sync::Arc;
+
+use api::{LabelSelector, Object, Reason, Status};
+use bytes::Bytes;
+use resources::{Descriptor, Part, Subresource};
+use serde_json::Value;
+
+use crate::authn::{Authenticator, User};
+use crate::authz::{Attributes, Authorizer};
+use crate::registry::{
+    Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed, MediaType,
+    PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
+};
+use crate::stored::Stored;
+use crate::{reviews, scale};
+
+/// Where a request points.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// Plural.
+    pub resource: String,
+    /// Empty for the main resource.
+    pub subresource: String,
+    /// Empty for cluster scope, and all namespaces.
+    pub namespace: String,
+    /// Empty for collections.
+    pub name: String,
+}
+
+/// A body as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<'a> {
+    /// Its encoding.
+    pub media: MediaType,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// What happens to unknown fields.
+    pub validation: FieldValidation,
+}
+
+/// What a get shows.
+pub enum Shown {
+    /// A stored object.
+    Stored(Arc<Stored>),
+    /// Something made for the request.
+    Made(Bytes),
+}
+
+/// Everything that a request needs, shared by both fronts.
+pub struct Gate {
+    registry: Registry,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
+}
+
+/// A target that was found and allowed.
+#[derive(Debug)]
+pub struct Allowed {
+    /// The kind, and the object or collection.
+    pub address: Address,
+    /// The subresource, if one.
+    pub subresource: Option<Subresource>,
+}
+
+impl Allowed {
+    fn part(&self) -> Part<'_> {
+        match self.subresource.as_ref().map(|one| one.name.as_str()) {
+            None => Part::Main,
+            Some("status") => Part::Status,
+            Some(other) => Part::Other(other),
+        }
+    }
+
+    fn is_scale(&self) -> bool {
+        self.subresource.as_ref().is_some_and(|one| one.scale.is_some())
+    }
+
+    /// The kind that bodies of this target have.
+    fn body_kind(&self) -> BodyKind<'_> {
+        let kind = &*self.address.kind;
+        match &self.subresource {
+            Some(one) if one.kind != kind.kind || one.group_version.is_some() => match &one.group_version {
+                Some((group, version)) => BodyKind::other(group, version, &one.kind),
+                None => BodyKind::other(&kind.group, &kind.version, &one.kind),
+            },
+            _ => BodyKind::of(kind),
+        }
+    }
+}
+
+impl Gate {
+    /// A gate before a registry.
+    #[must_use]
+    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Authorizer) -> Self {
+        Self { registry, authenticator, authorizer }
+    }
+
+    /// The registry.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub const fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    /// Who may.
+    #[must_use]
+    pub const fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
+    /// Finds the target, and checks that the user may do `verb` to it.
+    ///
+    /// # Errors
+    /// No such resource, no such verb, or forbidden.
+    pub fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
+        let attributes = Attributes {
+            verb: verb.to_owned(),
+            group: target.group.clone(),
+            version: target.version.clone(),
+            resource: target.resource.clone(),
+            subresource: target.subresource.clone(),
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+            path: String::new(),
+        };
+        // Forbidden comes before not found: what exists is not for everybody to know.
+        self.authorizer.check(user, &attributes)?;
+        let kind = self
+            .registry
+            .kinds()
+            .find(&target.group, &target.version, &target.resource)
+            .ok_or_else(Status::no_such_resource)?;
+        let subresource = match target.subresource.as_str() {
+            "" => None,
+            name => Some(kind.subresource(name).cloned().ok_or_else(Status::no_such_resource)?),
+        };
+        if kind.namespaced == target.namespace.is_empty() && !(kind.namespaced && is_collection_read(verb, target)) {
+            return Err(Status::no_such_resource());
+        }
+        let verbs = subresource.as_ref().map_or(&kind.verbs, |one| &one.verbs);
+        if !verbs.iter().any(|one| one == verb) {
+            return Err(Status::method_not_supported(&kind.group, &kind.resource, verb));
+        }
+        let address = Address { kind, namespace: target.namespace.clone(), name: target.name.clone() };
+        Ok(Allowed { address, subresource })
+    }
+
+    /// Reads one object, or a subresource of it.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn get(&self, user: &User, target: &Target, resource_version: &str) -> Result<(Arc<Descriptor>, Shown), Status> {
+        let allowed = self.allow(user, "get", target)?;
+        let stored = self.registry.get(&allowed.address, resource_version).await?;
+        let kind = Arc::clone(&allowed.address.kind);
+        if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
+            let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
+            return Ok((kind, Shown::Made(scale::of(&object, paths).to_vec().into())));
+        }
+        if kind.strategy.converts() {
+            let made = self.registry.present(&kind, &stored)?;
+            return Ok((kind, Shown::Made(made)));
+        }
+        Ok((kind, Shown::Stored(stored)))
+    }
+
+    /// Lists.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn list(&self, user: &User, target: &Target, query: &ListQuery) -> Result<(Arc<Descriptor>, Listed), Status> {
+        let target = with_named(target, &query.fields);
+        let allowed = self.allow(user, "list", &target)?;
+        let address = Address { name: String::new(), ..allowed.address };
+        let listed = self.registry.list(&address, query).await?;
+        Ok((address.kind, listed))
+    }
+
+    /// Begins a watch.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn watch(&self, user: &User, target: &Target, query: &WatchQuery) -> Result<(Arc<Descriptor>, Watch), Status> {
+        let target = with_named(target, &query.fields);
+        let allowed = self.allow(user, "watch", &target)?;
+        let address = Address { name: String::new(), ..allowed.address };
+        let watch = self.registry.watch(&address, query).await?;
+        Ok((address.kind, watch))
+    }
+
+    /// Creates an object, or does what creating a subresource or review means.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn create(&self, caller: &Caller, target: &Target, body: Body<'_>, dry_run: bool) -> Result<Written, Status> {
+        let allowed = self.allow(&caller.user, "create", target)?;
+        let body_kind = allowed.body_kind();
+        let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
+        if let Some(subresource) = &allowed.subresource {
+            return self.create_subresource(caller, &allowed, &subresource.name, decoded.object, dry_run).await;
+        }
+        let kind = &allowed.address.kind;
+        if !kind.is_stored() {
+            let json = reviews::answer(self, caller, &allowed.address, decoded.object).await?;
+            return Ok(Written { json: json.to_vec().into(), revision: 0, warnings: decoded.warnings, created: true });
+        }
+        if !target.name.is_empty() {
+            return Err(Status::method_not_supported(&kind.group, &kind.resource, "create"));
+        }
+        self.guard_escalation(&caller.user, &allowed.address, &decoded.object).await?;
+        let options = CreateOptions { dry_run };
+        self.registry.create(caller, allowed.address, decoded.object, &options, decoded.warnings).await
+    }
+
+    async fn create_subresource(
+        &self,
+        caller: &Caller,
+        allowed: &Allowed,
+        subresource: &str,
+        object: Object,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
+        let made = |object: Object| Written {
+            json: object.to_vec().into(),
+            revision: 0,
+            warnings: Vec::new(),
+            created: true,
+        };
+        match (allowed.address.kind.resource.as_str(), subresource) {
+            ("serviceaccounts", "token") => reviews::issue_token(self, &allowed.address, object).await.map(made),
+            ("pods", "binding") => self.bind(caller, &allowed.address, &object, dry_run).await,
+            ("pods", "eviction") => self.evict(caller, &allowed.address, &object).await,
+            _ => Err(Status::method_not_supported(&allowed.address.kind.group, subresource, "create")),
+        }
+    }
+
+    /// Binds a pod to a node, once.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn bind(&self, caller: &Caller, address: &Address, binding: &Object, dry_run: bool) -> Result<Written, Status> {
+        let node = binding.text(&["target", "name"]).to_owned();
+        let kind = binding.text(&["target", "kind"]);
+        if node.is_empty() || !matches!(kind, "" | "Node") {
+            let field = api::Path::new("target").child("name").to_string();
+            return Err(Status::new(
+                Reason::Invalid,
+                format!("Binding \"\" is invalid: {field}: Required value: the target must be a node with a name"),
+            ));
+        }
+        let uid = binding.uid().to_owned();
+        let annotations = binding.annotations().cloned();
+        let now = api::time::format(self.registry.clock().now());
+        let transform = |pod: &Object| {
+            if !uid.is_empty() && pod.uid() != uid {
+                return Err(address.conflict(&format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    pod.uid()
+                )));
+            }
+            if pod.is_terminating() {
+                return Err(address.conflict(&format!("pod {} is being deleted, cannot be assigned to a host", pod.name())));
+            }
+            let bound = pod.text(&["spec", "nodeName"]);
+            if !bound.is_empty() {
+                return Err(address.conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name())));
+            }
+            let gates = pod.at(&["spec", "schedulingGates"]).and_then(Value::as_array);
+            if gates.is_some_and(|gates| !gates.is_empty()) {
+                return Err(address.conflict(&format!("pod {} has non-empty .spec.schedulingGates", pod.name())));
+            }
+            let mut pod = pod.clone();
+            pod.set_at(&["spec", "nodeName"], node.as_str());
+            for (key, value) in annotations.iter().flatten() {
+                pod.set_at(&["metadata", "annotations", key], value.clone());
+            }
+            set_condition(&mut pod, "PodScheduled", "True", &now);
+            Ok((pod, Vec::new()))
+        };
+        let options = UpdateOptions { dry_run, ..UpdateOptions::default() };
+        self.registry.change(caller, address, Part::Other("binding"), &options, &transform).await?;
+        let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
+        let mut json = status.to_json();
+        if let Some(map) = json.as_object_mut() {
+            map.remove("details");
+        }
+        Ok(Written { json: json.to_string().into(), revision: 0, warnings: Vec::new(), created: true })
+    }
+
+    async fn evict(&self, caller: &Caller, address: &Address, eviction: &Object) -> Result<Written, Status> {
+        let options: DeleteOptions = match eviction.get("deleteOptions") {
+            Some(options) => serde_json::from_value(options.clone())
+                .map_err(|error| Status::bad_request(format!("deleteOptions: {error}")))?,
+            None => DeleteOptions::default(),
+        };
+        self.registry.delete(caller, address, &options).await?;
+        let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
+        Ok(Written { json: status.to_bytes().into(), revision: 0, warnings: Vec::new(), created: true })
+    }
+
+    /// Replaces an object or a part of it.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn update(&self, caller: &Caller, target: &Target, body: Body<'_>, dry_run: bool) -> Result<Written, Status> {
+        let allowed = self.allow(&caller.user, "update", target)?;
+        let body_kind = allowed.body_kind();
+        let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
+        let options = UpdateOptions { dry_run, field_validation: body.validation };
+        if allowed.is_scale() {
+            return self.update_scale(caller, &allowed, &decoded.object, &options).await;
+        }
+        self.guard_escalation(&caller.user, &allowed.address, &decoded.object).await?;
+        let part = allowed.part();
+        self.registry.update(caller, allowed.address.clone(), part, decoded.object, &options, decoded.warnings).await
+    }
+
+    /// Patches an object or a part of it.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn patch(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        kind: PatchKind,
+        patch: &[u8],
+        options: &UpdateOptions,
+    ) -> Result<Written, Status> {
+        let allowed = self.allow(&caller.user, "patch", target)?;
+        if allowed.is_scale() {
+            let stored = self.registry.get(&allowed.address, "").await?;
+            let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
+            let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) else {
+                return Err(Status::no_such_resource());
+            };
+            let patched = scale::patched(&scale::of(&object, paths), kind, patch)?;
+            return self.update_scale(caller, &allowed, &patched, options).await;
+        }
+        if allowed.address.kind.group == "rbac.authorization.k8s.io" {
+            let stored = self.registry.get(&allowed.address, "").await?;
+            let mut value: Value = serde_json::from_slice(&stored.json).map_err(Status::internal)?;
+            if kind != PatchKind::Json {
+                let patch = serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+                api::patch::merge_patch(&mut value, patch);
+            } else {
+                api::patch::json_patch(&mut value, patch).map_err(|error| Status::bad_request(error.to_string()))?;
+            }
+            let object = Object::from_value(value).map_err(|error| Status::bad_request(error.to_string()))?;
+            self.guard_escalation(&caller.user, &allowed.address, &object).await?;
+        }
+        let part = allowed.part();
+        self.registry.patch(caller, allowed.address.clone(), part, kind, patch, options).await
+    }
+
+    async fn update_scale(
+        &self,
+        caller: &Caller,
+        allowed: &Allowed,
+        wanted: &Object,
+        options: &UpdateOptions,
+    ) -> Result<Written, Status> {
+        let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) else {
+            return Err(Status::no_such_resource());
+        };
+        let transform = |object: &Object| scale::apply(&allowed.address, object, wanted, paths).map(|new| (new, Vec::new()));
+        let written = self.registry.change(caller, &allowed.address, Part::Main, options, &transform).await?;
+        let object = Object::from_slice(&written.json).map_err(Status::internal)?;
+        Ok(Written { json: scale::of(&object, paths).to_vec().into(), ..written })
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn delete(&self, caller: &Caller, target: &Target, options: &DeleteOptions) -> Result<Deleted, Status> {
+        let allowed = self.allow(&caller.user, "delete", target)?;
+        self.registry.delete(caller, &allowed.address, options).await
+    }
+
+    /// Deletes what a query selects.
+    ///
+    /// # Errors
+    /// As a status.
+    pub async fn delete_collection(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        query: &ListQuery,
+        options: &DeleteOptions,
+    ) -> Result<(Arc<Descriptor>, Vec<Bytes>), Status> {
+        let allowed = self.allow(&caller.user, "deletecollection", target)?;
+        let items = self.registry.delete_collection(caller, &allowed.address, query, options).await?;
+        Ok((allowed.address.kind, items))
+    }
+
+    /// Nobody may give away, through a role or a binding, rights that they do
+    /// not have, unless they may `escalate` or `bind`.
+    async fn guard_escalation(&self, user: &User, address: &Address, object: &Object) -> Result<(), Status> {
+        if address.kind.group != "rbac.authorization.k8s.io" || user.is_in(crate::authn::MASTERS) {
+            return Ok(());
+        }
+        let rules_of = |value: Option<&Value>| -> Vec<crate::authz::Rule> {
+            value.cloned().and_then(|rules| serde_json::from_value(rules).ok()).unwrap_or_default()
+        };
+        let (verb, resource, name, rules) = if address.kind.resource.ends_with("bindings") {
+            let role = object.text(&["roleRef", "name"]).to_owned();
+            let resource = if object.text(&["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
+            let namespace = if resource == "roles" { address.namespace.as_str() } else { "" };
+            let found = self.registry.cache().resource(&address.kind.group, resource).get(namespace, &role);
+            let found = found.and_then(|stored| stored.object().ok());
+            ("bind", resource, role, rules_of(found.as_ref().and_then(|role| role.get("rules"))))
+        } else {
+            ("escalate", address.kind.resource.as_str(), object.name().to_owned(), rules_of(object.get("rules")))
+        };
+        let ask = Attributes {
+            verb: verb.into(),
+            group: address.kind.group.clone(),
+            version: address.kind.version.clone(),
+            resource: resource.into(),
+            namespace: address.namespace.clone(),
+            name,
+            ..Attributes::default()
+        };
+        if self.authorizer.allows(user, &ask).is_ok() {
+            return Ok(());
+        }
+        let held = self.authorizer.rules(user, &address.namespace);
+        match crate::authz::escalation(&held, &rules) {
+            None => Ok(()),
+            Some(rule) => Err(Status::forbidden(
+                &address.kind.group,
+                &address.kind.resource,
+                object.name(),
+                &format!(
+                    "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
+                    user.name,
+                    user.groups,
+                    serde_json::to_string(rule).unwrap_or_default()
+                ),
+            )),
+        }
+    }
+}
+
+fn is_collection_read(verb: &str, target: &Target) -> bool {
+    matches!(verb, "list" | "watch" | "deletecollection") && target.subresource.is_empty()
+}
+
+/// A list or watch of one name is authorized for that name.
+fn with_named(target: &Target, fields: &api::FieldSelector) -> Target {
+    let mut target = target.clone();
+    if target.name.is_empty() {
+        fields.required("metadata.name").unwrap_or_default().clone_into(&mut target.name);
+    }
+    target
+}
+
+fn set_condition(object: &mut Object, kind: &str, status: &str, now: &str) {
+    let mut conditions =
+        object.at(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    conditions.retain(|one| one["type"] != kind);
+    conditions.push(serde_json::json!({
+        "type": kind, "status": status, "lastTransitionTime": now, "lastProbeTime": null,
+    }));
+    object.set_at(&["status", "conditions"], conditions);
+}
+
+/// Reads a label selector of a query.
+///
+/// # Errors
+/// As a status.
+pub fn label_selector(text: &str) -> Result<LabelSelector, Status> {
+    LabelSelector::parse(text)
+        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))
+}
+
+/// Reads a field selector of a query.
+///
+/// # Errors
+/// As a status.
+pub fn field_selector(text: &str) -> Result<api::FieldSelector, Status> {
+    api::FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))
+}

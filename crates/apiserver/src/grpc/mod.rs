@@ -1,0 +1,48 @@
+//! The gRPC front: the object service and, for kubectl, the node service.
+
+mod node;
+mod objects;
+
+use std::sync::Arc;
+
+use daemon::Shutdown;
+use wire::node::node_server::NodeServer;
+use wire::objects::objects_server::ObjectsServer;
+
+use crate::authn::User;
+use crate::connect::Connector;
+use crate::gate::Gate;
+use crate::rest::MAX_BODY;
+
+pub use node::NodeFront;
+pub use objects::ObjectsFront;
+
+/// The two services, ready to be called.
+#[derive(Clone)]
+pub struct Services {
+    /// Every verb on every kind.
+    pub objects: ObjectsServer<ObjectsFront>,
+    /// What nodes serve.
+    pub node: NodeServer<NodeFront>,
+}
+
+impl Services {
+    /// Services before a gate.
+    #[must_use]
+    pub fn new(gate: &Arc<Gate>, connector: &Arc<Connector>, shutdown: &Shutdown) -> Self {
+        let objects = ObjectsFront::new(Arc::clone(gate), shutdown.clone());
+        let node = NodeFront::new(Arc::clone(gate), Arc::clone(connector));
+        Self {
+            objects: ObjectsServer::new(objects)
+                .max_decoding_message_size(MAX_BODY + 4096)
+                .max_encoding_message_size(usize::MAX),
+            node: NodeServer::new(node).max_decoding_message_size(MAX_BODY),
+        }
+    }
+}
+
+/// The user that the connection's front put on the request.
+fn user_of<T>(request: &tonic::Request<T>) -> Result<Arc<User>, tonic::Status> {
+    let user = request.extensions().get::<Arc<User>>().cloned();
+    user.ok_or_else(|| tonic::Status::internal("the request was not authenticated"))
+}

@@ -1,0 +1,417 @@
+//! The object service.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Reason, Status};
+use client::to_grpc;
+use daemon::Shutdown;
+use futures::{Stream, StreamExt as _, stream};
+use resources::Descriptor;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tonic::{Request, Response};
+use wire::objects as pb;
+use wire::objects::objects_server::Objects;
+
+use super::user_of;
+use crate::cache::ChangeKind;
+use crate::gate::{Body, Gate, Shown, Target, field_selector, label_selector};
+use crate::registry::{
+    Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching, MediaType, PatchKind,
+    Tables, UpdateOptions, Watch, WatchBatch, WatchQuery, Written, decode_options, partial_metadata,
+};
+use crate::rest;
+
+/// Bytes of objects in one page of a list.
+const PAGE: usize = 1 << 20;
+/// Time between bookmarks.
+const BOOKMARK: Duration = Duration::from_secs(60);
+/// A watcher gets changes at most this often; what comes between goes together.
+const GATHER: Duration = Duration::from_millis(5);
+
+type Reply<T> = Result<Response<T>, tonic::Status>;
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
+
+/// The object service before a gate.
+pub struct ObjectsFront {
+    gate: Arc<Gate>,
+    shutdown: Shutdown,
+    documents: rest::Documents,
+}
+
+impl ObjectsFront {
+    pub(super) fn new(gate: Arc<Gate>, shutdown: Shutdown) -> Self {
+        Self { gate, shutdown, documents: rest::Documents::default() }
+    }
+
+    fn caller<T>(request: &Request<T>, manager: &str) -> Result<Caller, tonic::Status> {
+        Ok(Caller { user: user_of(request)?, field_manager: manager.to_owned() })
+    }
+
+    fn tables<'a>(&self, kind: &'a Descriptor) -> Tables<'a> {
+        Tables { kind, now: self.gate.registry().clock().now(), include: IncludeObject::Metadata }
+    }
+}
+
+fn target(target: Option<pb::Target>) -> Result<Target, tonic::Status> {
+    let target = target.ok_or_else(|| tonic::Status::invalid_argument("the request has no target"))?;
+    Ok(Target {
+        group: target.group,
+        version: target.version,
+        resource: target.resource,
+        subresource: target.subresource,
+        namespace: target.namespace,
+        name: target.name,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn refused(status: Status) -> tonic::Status {
+    to_grpc(&status)
+}
+
+fn validation(value: i32) -> FieldValidation {
+    match pb::FieldValidation::try_from(value) {
+        Ok(pb::FieldValidation::Ignore) => FieldValidation::Ignore,
+        Ok(pb::FieldValidation::Strict) => FieldValidation::Strict,
+        _ => FieldValidation::Warn,
+    }
+}
+
+fn matching(text: &str) -> Result<Matching, tonic::Status> {
+    match text {
+        "" => Ok(Matching::Unset),
+        "NotOlderThan" => Ok(Matching::NotOlderThan),
+        "Exact" => Ok(Matching::Exact),
+        other => Err(tonic::Status::invalid_argument(format!("resource_version_match {other:?} is not known"))),
+    }
+}
+
+fn form(value: i32) -> pb::Form {
+    pb::Form::try_from(value).unwrap_or(pb::Form::Object)
+}
+
+fn object(written: Written) -> Response<pb::Object> {
+    Response::new(pb::Object { json: written.json, revision: written.revision, warnings: written.warnings })
+}
+
+fn made(value: &Value) -> Response<pb::Object> {
+    Response::new(pb::Object { json: value.to_string().into(), ..Default::default() })
+}
+
+#[tonic::async_trait]
+impl Objects for ObjectsFront {
+    type ListStream = Streamed<pb::ListPage>;
+    type WatchStream = Streamed<pb::WatchBatch>;
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Reply<pb::Object> {
+        let user = user_of(&request)?;
+        let request = request.into_inner();
+        let target = target(request.target)?;
+        let (kind, shown) = self.gate.get(&user, &target, &request.resource_version).await.map_err(refused)?;
+        let stored = match shown {
+            Shown::Made(json) => return Ok(Response::new(pb::Object { json, ..Default::default() })),
+            Shown::Stored(stored) => stored,
+        };
+        let json = match form(request.form) {
+            pb::Form::Object => stored.json.clone(),
+            pb::Form::Metadata => partial_metadata(&stored).map_err(refused)?,
+            pb::Form::Table => {
+                let metadata = json!({"resourceVersion": stored.revision.to_string()});
+                self.tables(&kind).table([&*stored], metadata, true).map_err(refused)?
+            }
+        };
+        Ok(Response::new(pb::Object { json, revision: stored.revision, warnings: Vec::new() }))
+    }
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Reply<Self::ListStream> {
+        let user = user_of(&request)?;
+        let request = request.into_inner();
+        let target = target(request.target)?;
+        let query = ListQuery {
+            labels: label_selector(&request.label_selector).map_err(refused)?,
+            fields: field_selector(&request.field_selector).map_err(refused)?,
+            limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
+            continue_token: request.continue_token,
+            resource_version: request.resource_version,
+            matching: matching(&request.resource_version_match)?,
+        };
+        let (kind, listed) = self.gate.list(&user, &target, &query).await.map_err(refused)?;
+        let pages = match form(request.form) {
+            pb::Form::Table => {
+                let metadata = json!({"resourceVersion": listed.revision.to_string()});
+                let objects = listed.objects.iter().map(|object| &**object);
+                let table = self.tables(&kind).table(objects, metadata, true).map_err(refused)?;
+                vec![Ok(page(vec![table], &listed))]
+            }
+            form => {
+                let mut items = Vec::with_capacity(listed.objects.len());
+                for object in &listed.objects {
+                    items.push(match form {
+                        pb::Form::Metadata => partial_metadata(object).map_err(refused)?,
+                        _ => self.gate.registry().present(&kind, object).map_err(refused)?,
+                    });
+                }
+                pages(items, &listed)
+            }
+        };
+        Ok(Response::new(stream::iter(pages).boxed()))
+    }
+
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Reply<Self::WatchStream> {
+        let user = user_of(&request)?;
+        let request = request.into_inner();
+        let target = target(request.target.clone())?;
+        let query = WatchQuery {
+            labels: label_selector(&request.label_selector).map_err(refused)?,
+            fields: field_selector(&request.field_selector).map_err(refused)?,
+            resource_version: request.resource_version.clone(),
+            matching: matching(&request.resource_version_match)?,
+            send_initial_events: request.send_initial_events.then_some(true),
+        };
+        let (kind, watch) = self.gate.watch(&user, &target, &query).await.map_err(refused)?;
+        let now = Instant::now();
+        let lifetime = (request.timeout_seconds > 0).then(|| Duration::from_secs(request.timeout_seconds.into()));
+        let batches = Batches {
+            watch,
+            kind,
+            gate: Arc::clone(&self.gate),
+            form: form(request.form),
+            bookmarks: request.allow_bookmarks,
+            ends: lifetime.map(|lifetime| now + lifetime),
+            next_bookmark: now + BOOKMARK,
+            delivered: None,
+            shutdown: self.shutdown.clone(),
+        };
+        let stream = stream::unfold(Some(batches), |state| async {
+            let mut state = state?;
+            match state.next().await {
+                Some(Ok(batch)) => Some((Ok(batch), Some(state))),
+                Some(Err(status)) => Some((Ok(error_batch(&status)), None)),
+                None => None,
+            }
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn create(&self, request: Request<pb::CreateRequest>) -> Reply<pb::Object> {
+        let caller = Self::caller(&request, &request.get_ref().field_manager)?;
+        let request = request.into_inner();
+        let target = target(request.target)?;
+        let body =
+            Body { media: MediaType::Json, bytes: &request.json, validation: validation(request.field_validation) };
+        self.gate.create(&caller, &target, body, request.dry_run).await.map(object).map_err(refused)
+    }
+
+    async fn update(&self, request: Request<pb::UpdateRequest>) -> Reply<pb::Object> {
+        let caller = Self::caller(&request, &request.get_ref().field_manager)?;
+        let request = request.into_inner();
+        let target = target(request.target)?;
+        let body =
+            Body { media: MediaType::Json, bytes: &request.json, validation: validation(request.field_validation) };
+        self.gate.update(&caller, &target, body, request.dry_run).await.map(object).map_err(refused)
+    }
+
+    async fn patch(&self, request: Request<pb::PatchRequest>) -> Reply<pb::Object> {
+        use pb::patch_request::Type;
+        let caller = Self::caller(&request, &request.get_ref().field_manager)?;
+        let request = request.into_inner();
+        let kind = match request.r#type() {
+            Type::Json => PatchKind::Json,
+            Type::Merge => PatchKind::Merge,
+            Type::StrategicMerge => PatchKind::Strategic,
+            Type::Apply | Type::Unspecified => {
+                return Err(refused(Status::new(
+                    Reason::UnsupportedMediaType,
+                    "server-side apply is not served yet; use a merge or strategic merge patch",
+                )));
+            }
+        };
+        let target = target(request.target)?;
+        let options =
+            UpdateOptions { dry_run: request.dry_run, field_validation: validation(request.field_validation) };
+        self.gate.patch(&caller, &target, kind, &request.patch, &options).await.map(object).map_err(refused)
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteRequest>) -> Reply<pb::Object> {
+        let caller = Self::caller(&request, "")?;
+        let request = request.into_inner();
+        let target = target(request.target)?;
+        let options: DeleteOptions = decode_options(MediaType::Json, &request.options).map_err(refused)?;
+        match self.gate.delete(&caller, &target, &options).await.map_err(refused)? {
+            Deleted::Gone(status) => Ok(made(&status.to_json())),
+            Deleted::Later(written) => Ok(object(written)),
+        }
+    }
+
+    async fn delete_collection(&self, request: Request<pb::DeleteCollectionRequest>) -> Reply<pb::Object> {
+        let caller = Self::caller(&request, "")?;
+        let request = request.into_inner();
+        let target = target(request.target)?;
+        let options: DeleteOptions = decode_options(MediaType::Json, &request.options).map_err(refused)?;
+        let query = ListQuery {
+            labels: label_selector(&request.label_selector).map_err(refused)?,
+            fields: field_selector(&request.field_selector).map_err(refused)?,
+            ..ListQuery::default()
+        };
+        let (_, items) = self.gate.delete_collection(&caller, &target, &query, &options).await.map_err(refused)?;
+        let names: Vec<Value> = items
+            .iter()
+            .filter_map(|item| serde_json::from_slice::<Value>(item).ok())
+            .map(|item| json!({"metadata": {"name": item["metadata"]["name"], "namespace": item["metadata"]["namespace"]}}))
+            .collect();
+        Ok(made(&json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": names})))
+    }
+
+    async fn discover(&self, request: Request<pb::DiscoverRequest>) -> Reply<pb::Object> {
+        user_of(&request)?;
+        let kinds = self.gate.registry().kinds().all();
+        let mut all = rest::aggregated_groups(&kinds, true);
+        let others = rest::aggregated_groups(&kinds, false);
+        if let (Some(items), Value::Array(more)) = (all["items"].as_array_mut(), &others["items"]) {
+            items.extend(more.iter().cloned());
+        }
+        Ok(made(&all))
+    }
+
+    async fn open_api(&self, request: Request<pb::OpenApiRequest>) -> Reply<pb::Object> {
+        user_of(&request)?;
+        let request = request.into_inner();
+        if !self.gate.registry().kinds().has_version(&request.group, &request.version) {
+            return Err(refused(Status::no_such_resource()));
+        }
+        let kinds = self.gate.registry().kinds().all();
+        let path = format!("{}/{}", request.group, request.version);
+        let (_, json) = self.documents.document(&kinds, &path, &request.group, &request.version);
+        Ok(Response::new(pb::Object { json, ..Default::default() }))
+    }
+
+    async fn version(&self, _request: Request<pb::VersionRequest>) -> Reply<pb::Object> {
+        Ok(made(&rest::version()))
+    }
+}
+
+fn page(items: Vec<bytes::Bytes>, listed: &Listed) -> pb::ListPage {
+    pb::ListPage {
+        items,
+        revision: listed.revision,
+        continue_token: listed.continue_token.clone(),
+        remaining: listed.remaining.and_then(|count| i64::try_from(count).ok()),
+    }
+}
+
+/// Splits a list into messages of about [`PAGE`] bytes; there is always one.
+fn pages(items: Vec<bytes::Bytes>, listed: &Listed) -> Vec<Result<pb::ListPage, tonic::Status>> {
+    let mut pages = Vec::new();
+    let mut current = Vec::new();
+    let mut size = 0;
+    for item in items {
+        size += item.len();
+        current.push(item);
+        if size >= PAGE {
+            pages.push(Ok(page(std::mem::take(&mut current), listed)));
+            size = 0;
+        }
+    }
+    if !current.is_empty() || pages.is_empty() {
+        pages.push(Ok(page(current, listed)));
+    }
+    pages
+}
+
+fn error_batch(status: &Status) -> pb::WatchBatch {
+    let event = pb::WatchEvent {
+        r#type: pb::watch_event::Type::Error.into(),
+        json: status.to_bytes().into(),
+        revision: 0,
+    };
+    pb::WatchBatch { events: vec![event] }
+}
+
+/// A watch as the batches that a client reads.
+struct Batches {
+    watch: Watch,
+    kind: Arc<Descriptor>,
+    gate: Arc<Gate>,
+    form: pb::Form,
+    bookmarks: bool,
+    ends: Option<Instant>,
+    next_bookmark: Instant,
+    delivered: Option<Instant>,
+    shutdown: Shutdown,
+}
+
+impl Batches {
+    async fn next(&mut self) -> Option<Result<pb::WatchBatch, Status>> {
+        if let Some(at) = self.delivered {
+            tokio::time::sleep_until(at + GATHER).await;
+        }
+        loop {
+            let until = self.ends.map_or(self.next_bookmark, |ends| ends.min(self.next_bookmark));
+            tokio::select! {
+                batch = self.watch.next() => {
+                    self.delivered = Some(Instant::now());
+                    match batch.and_then(|batch| self.events(&batch)) {
+                        Ok(events) if events.is_empty() => continue,
+                        Ok(events) => return Some(Ok(pb::WatchBatch { events })),
+                        Err(status) => return Some(Err(status)),
+                    }
+                }
+                () = self.shutdown.begun() => return None,
+                () = tokio::time::sleep_until(until) => {
+                    let now = Instant::now();
+                    if self.ends.is_some_and(|ends| now >= ends) {
+                        return None;
+                    }
+                    self.next_bookmark = now + BOOKMARK;
+                    if self.bookmarks {
+                        let revision = self.watch.progress();
+                        return Some(Ok(pb::WatchBatch { events: vec![self.bookmark(revision, false)] }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn events(&self, batch: &WatchBatch) -> Result<Vec<pb::WatchEvent>, Status> {
+        use pb::watch_event::Type;
+        let mut events = Vec::with_capacity(batch.items.len() + 1);
+        for item in &batch.items {
+            let kind = match item.kind {
+                ChangeKind::Added => Type::Added,
+                ChangeKind::Modified => Type::Modified,
+                ChangeKind::Deleted => Type::Deleted,
+            };
+            let json = match self.form {
+                pb::Form::Object => self.gate.registry().present(&self.kind, &item.object)?,
+                pb::Form::Metadata => partial_metadata(&item.object)?,
+                pb::Form::Table => {
+                    let now = self.gate.registry().clock().now();
+                    let tables = Tables { kind: &self.kind, now, include: IncludeObject::Metadata };
+                    let metadata = json!({"resourceVersion": item.object.revision.to_string()});
+                    tables.table([&*item.object], metadata, true)?
+                }
+            };
+            events.push(pb::WatchEvent { r#type: kind.into(), json, revision: item.object.revision });
+        }
+        if batch.initial_end {
+            events.push(self.bookmark(batch.revision, true));
+        }
+        Ok(events)
+    }
+
+    fn bookmark(&self, revision: u64, initial_end: bool) -> pb::WatchEvent {
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
+        pb::WatchEvent {
+            r#type: pb::watch_event::Type::Bookmark.into(),
+            json: object.to_string().into(),
+            revision,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What is served: discovery documents (legacy and aggregated), OpenAPI, the
+//! issuer's keys, the version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::Status;
+use http::{HeaderValue, Response, header};
+use parking_lot::Mutex;
+use resources::Descriptor;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::answer::{Answer, encoded, json as json_answer};
+use super::negotiate::Shape;
+use super::Asked;
+use crate::gate::Gate;
+use crate::openapi;
+
+/// The level of the API.
+pub(super) const MAJOR: &str = "1";
+/// The level of the API.
+pub(super) const MINOR: &str = "36";
+
+/// `version.Info`.
+#[must_use]
+pub fn version() -> Value {
+    json!({
+        "major": MAJOR, "minor": MINOR,
+        "gitVersion": format!("v{MAJOR}.{MINOR}.0+corten-{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "go0.0.0", "compiler": "rustc", "platform": format!("linux/{}", go_arch()),
+        "emulationMajor": MAJOR, "emulationMinor": MINOR,
+        "minCompatibilityMajor": MAJOR, "minCompatibilityMinor": "35",
+    })
+}
+
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Documents that are made once and kept.
+#[derive(Default)]
+pub struct Documents {
+    openapi: Mutex<BTreeMap<String, (String, bytes::Bytes)>>,
+}
+
+impl Documents {
+    /// Answers a discovery or document path.
+    ///
+    /// # Errors
+    /// Nothing is served there.
+    pub fn answer(&self, gate: &Gate, asked: &Asked, path: &str) -> Result<Response<Answer>, Status> {
+        let kinds = gate.registry().kinds().all();
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let aggregated = asked.accept.shape == Shape::Discovery;
+        match parts.as_slice() {
+            [] => Ok(json_answer(200, &json!({"paths": paths(&kinds)}))),
+            ["api"] if aggregated => Ok(aggregated_answer(&aggregated_groups(&kinds, true))),
+            ["apis"] if aggregated => Ok(aggregated_answer(&aggregated_groups(&kinds, false))),
+            ["api"] => Ok(json_answer(
+                200,
+                &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+            )),
+            ["apis"] => {
+                let groups: Vec<Value> = group_versions(&kinds)
+                    .into_iter()
+                    .filter(|(group, _)| !group.is_empty())
+                    .map(|(group, versions)| api_group(&group, &versions))
+                    .collect();
+                Ok(json_answer(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+            }
+            ["apis", group] => group_versions(&kinds)
+                .into_iter()
+                .find(|(name, _)| name == group)
+                .map(|(group, versions)| {
+                    let mut document = api_group(&group, &versions);
+                    document["kind"] = "APIGroup".into();
+                    document["apiVersion"] = "v1".into();
+                    json_answer(200, &document)
+                })
+                .ok_or_else(Status::no_such_resource),
+            ["api", version] => resource_list(&kinds, "", version),
+            ["apis", group, version] => resource_list(&kinds, group, version),
+            ["openapi", "v3"] => Ok(json_answer(200, &self.openapi_index(&kinds))),
+            ["openapi", "v3", rest @ ..] => self.openapi_document(&kinds, asked, rest),
+            _ => Err(Status::no_such_resource()),
+        }
+    }
+
+    fn openapi_index(&self, kinds: &[Arc<Descriptor>]) -> Value {
+        let mut index = serde_json::Map::new();
+        for (group, versions) in group_versions(kinds) {
+            for version in versions {
+                let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+                let (hash, _) = self.document(kinds, &path, &group, &version);
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                index.insert(path, json!({"serverRelativeURL": url}));
+            }
+        }
+        json!({"paths": index})
+    }
+
+    fn openapi_document(&self, kinds: &[Arc<Descriptor>], asked: &Asked, parts: &[&str]) -> Result<Response<Answer>, Status> {
+        let (group, version) = match parts {
+            ["api", version] => ("", *version),
+            ["apis", group, version] => (*group, *version),
+            _ => return Err(Status::no_such_resource()),
+        };
+        if !kinds.iter().any(|kind| kind.group == group && kind.version == version) {
+            return Err(Status::no_such_resource());
+        }
+        let (_, bytes) = self.document(kinds, &parts.join("/"), group, version);
+        Ok(encoded(200, &asked.accept, bytes))
+    }
+
+    /// The OpenAPI document of a group version, and its hash.
+    pub fn document(&self, kinds: &[Arc<Descriptor>], path: &str, group: &str, version: &str) -> (String, bytes::Bytes) {
+        if let Some(found) = self.openapi.lock().get(path) {
+            return found.clone();
+        }
+        let document = openapi::document(kinds, group, version).to_string();
+        let hash: String = Sha256::digest(document.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect();
+        let made = (hash, bytes::Bytes::from(document));
+        self.openapi.lock().insert(path.to_owned(), made.clone());
+        made
+    }
+}
+
+fn paths(kinds: &[Arc<Descriptor>]) -> Vec<String> {
+    let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
+    for (group, versions) in group_versions(kinds) {
+        if group.is_empty() {
+            paths.push("/api/v1".to_owned());
+            continue;
+        }
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths
+}
+
+/// The groups in discovery order, each with its versions, the preferred first.
+fn group_versions(kinds: &[Arc<Descriptor>]) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for kind in kinds {
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, versions)) if versions.contains(&kind.version) => {}
+            Some((_, versions)) => versions.push(kind.version.clone()),
+            None => groups.push((kind.group.clone(), vec![kind.version.clone()])),
+        }
+    }
+    groups
+}
+
+fn api_group(group: &str, versions: &[String]) -> Value {
+    let version = |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let all: Vec<Value> = versions.iter().map(version).collect();
+    json!({"name": group, "preferredVersion": all.first(), "versions": all})
+}
+
+fn storage_hash(kind: &Descriptor) -> String {
+    use base64::Engine as _;
+    let digest = Sha256::digest(format!("{}/{}/{}", kind.group, kind.stored_version, kind.kind).as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}
+
+fn resource_list(kinds: &[Arc<Descriptor>], group: &str, version: &str) -> Result<Response<Answer>, Status> {
+    let mut resources = Vec::new();
+    let mut group_version = String::new();
+    for kind in kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
+        group_version = kind.api_version();
+        let mut entry = json!({
+            "name": kind.resource, "singularName": kind.singular, "namespaced": kind.namespaced,
+            "kind": kind.kind, "verbs": kind.verbs,
+        });
+        if !kind.short_names.is_empty() {
+            entry["shortNames"] = json!(kind.short_names);
+        }
+        if !kind.categories.is_empty() {
+            entry["categories"] = json!(kind.categories);
+        }
+        if kind.is_stored() {
+            entry["storageVersionHash"] = storage_hash(kind).into();
+        }
+        resources.push(entry);
+        for sub in &kind.subresources {
+            let mut entry = json!({
+                "name": format!("{}/{}", kind.resource, sub.name), "singularName": "",
+                "namespaced": kind.namespaced, "kind": sub.kind, "verbs": sub.verbs,
+            });
+            if let Some((group, version)) = &sub.group_version {
+                entry["group"] = group.as_str().into();
+                entry["version"] = version.as_str().into();
+            }
+            resources.push(entry);
+        }
+    }
+    if resources.is_empty() {
+        return Err(Status::no_such_resource());
+    }
+    let list = json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
+    });
+    Ok(json_answer(200, &list))
+}
+
+/// `apidiscovery.k8s.io/v2` `APIGroupDiscoveryList`; the legacy group alone, or all others.
+#[must_use]
+pub fn aggregated_groups(kinds: &[Arc<Descriptor>], legacy: bool) -> Value {
+    let items: Vec<Value> = group_versions(kinds)
+        .into_iter()
+        .filter(|(group, _)| group.is_empty() == legacy)
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .iter()
+                .map(|version| {
+                    let resources: Vec<Value> = kinds
+                        .iter()
+                        .filter(|kind| kind.group == group && kind.version == *version)
+                        .map(|kind| aggregated_resource(kind))
+                        .collect();
+                    json!({"version": version, "freshness": "Current", "resources": resources})
+                })
+                .collect();
+            let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+}
+
+fn aggregated_resource(kind: &Descriptor) -> Value {
+    let response_kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let mut entry = json!({
+        "resource": kind.resource,
+        "responseKind": response_kind(&kind.group, &kind.version, &kind.kind),
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular, "verbs": kind.verbs,
+    });
+    if !kind.short_names.is_empty() {
+        entry["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        entry["categories"] = json!(kind.categories);
+    }
+    let subresources: Vec<Value> = kind
+        .subresources
+        .iter()
+        .map(|sub| {
+            let (group, version) = sub.group_version.clone().unwrap_or((kind.group.clone(), kind.version.clone()));
+            json!({
+                "subresource": sub.name, "verbs": sub.verbs,
+                "responseKind": response_kind(&group, &version, &sub.kind),
+            })
+        })
+        .collect();
+    if !subresources.is_empty() {
+        entry["subresources"] = subresources.into();
+    }
+    entry
+}
+
+fn aggregated_answer(document: &Value) -> Response<Answer> {
+    let mut response = json_answer(200, document);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+    );
+    response
+}

@@ -1,0 +1,155 @@
+//! The REST front: the Kubernetes HTTP API, translated into the gate's calls.
+
+mod answer;
+mod discovery;
+mod negotiate;
+mod path;
+mod query;
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use api::Status;
+use bytes::Bytes;
+use daemon::server::Peer;
+use daemon::{Health, Shutdown};
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use crate::authn::User;
+use crate::authz::Attributes;
+use crate::connect::Connector;
+use crate::gate::Gate;
+use crate::registry::Caller;
+
+pub use answer::{Answer, failure, full, json, pieces};
+pub use discovery::{Documents, aggregated_groups, version};
+pub use path::{RequestPath, parse_path};
+pub use query::Query;
+
+/// The largest body, as upstream.
+pub const MAX_BODY: usize = 3 << 20;
+
+/// The REST front.
+pub struct Rest {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) health: Health,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) documents: Arc<Documents>,
+}
+
+/// A request that was authenticated.
+pub(crate) struct Asked {
+    pub(crate) user: Arc<User>,
+    pub(crate) query: query::Query,
+    pub(crate) accept: negotiate::Accept,
+}
+
+impl Rest {
+    /// A front before a gate.
+    #[must_use]
+    pub fn new(gate: Arc<Gate>, health: Health, shutdown: Shutdown, connector: Arc<Connector>) -> Self {
+        let documents = Arc::new(Documents::default());
+        Self { gate, health, shutdown, connector, documents }
+    }
+
+    /// Answers one request; errors become a status.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
+        match self.try_answer(request, peer).await {
+            Ok(response) => response,
+            Err(status) => failure(&status),
+        }
+    }
+
+    async fn try_answer(&self, request: Request<Incoming>, peer: &Peer) -> Result<Response<Answer>, Status> {
+        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let user = self.gate.authenticator().authenticate(peer, authorization).await?;
+        let query = query::Query::parse(request.uri().query().unwrap_or_default());
+        let accept = negotiate::Accept::parse(request.headers())?;
+        let incoming = Asked { user, query, accept };
+        let path = request.uri().path().to_owned();
+        match parse_path(&path) {
+            RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
+            RequestPath::Plain => self.plain(&request, &incoming, &path),
+        }
+    }
+
+    async fn object(
+        &self,
+        request: Request<Incoming>,
+        incoming: Asked,
+        target: crate::gate::Target,
+        rest: String,
+    ) -> Result<Response<Answer>, Status> {
+        if self.connector.handles(&target) {
+            return self.connector.connect(&self.gate, incoming.user, target, rest, request).await;
+        }
+        if !rest.is_empty() {
+            return Err(Status::no_such_resource());
+        }
+        let method = request.method().clone();
+        match (&method, target.name.is_empty()) {
+            (&Method::GET | &Method::HEAD, _) => self.read(incoming, target).await,
+            (&Method::POST, _) | (&Method::PUT | &Method::PATCH, false) | (&Method::DELETE, _) => {
+                self.write(request, incoming, target).await
+            }
+            _ => Err(Status::new(
+                api::Reason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            )),
+        }
+    }
+
+    /// Paths that are about no resource: health, version, discovery, documents.
+    fn plain(&self, request: &Request<Incoming>, incoming: &Asked, path: &str) -> Result<Response<Answer>, Status> {
+        let verb = match *request.method() {
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "post",
+            Method::PUT => "put",
+            Method::DELETE => "delete",
+            Method::PATCH => "patch",
+            _ => "options",
+        };
+        let attributes = Attributes { verb: verb.into(), path: path.to_owned(), ..Attributes::default() };
+        self.gate.authorizer().check(&incoming.user, &attributes)?;
+        if verb != "get" {
+            return Err(Status::new(
+                api::Reason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+        let endpoint = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        match endpoint {
+            "livez" | "readyz" | "healthz" => Ok(self.health_report(endpoint, &incoming.query)),
+            "metrics" => Ok(answer::text(200, self.health.metrics_text())),
+            "version" => Ok(json(200, &discovery::version())),
+            _ => self.documents.answer(&self.gate, incoming, path),
+        }
+    }
+
+    fn health_report(&self, endpoint: &str, query: &query::Query) -> Response<Answer> {
+        let excluded: Vec<&str> = query.all("exclude").collect();
+        let report = self.health.report(if endpoint == "readyz" { "readyz" } else { "livez" }, &excluded);
+        let verbose = query.get("verbose").is_some();
+        let text = if report.ok && !verbose { "ok".to_owned() } else { report.lines.join("\n") + "\n" };
+        answer::text(if report.ok { 200 } else { 500 }, text)
+    }
+
+    pub(crate) fn caller(&self, incoming: &Asked, agent: Option<&str>) -> Caller {
+        let manager = incoming.query.get("fieldManager").map(str::to_owned);
+        let from_agent = || agent.and_then(|agent| agent.split('/').next()).unwrap_or("unknown").to_owned();
+        Caller { user: Arc::clone(&incoming.user), field_manager: manager.unwrap_or_else(from_agent) }
+    }
+}
+
+/// Reads a body of bounded size.
+pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, Status> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
+        Err(error) => Err(Status::bad_request(format!("cannot read the request's body: {error}"))),
+    }
+}

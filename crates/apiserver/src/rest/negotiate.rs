@@ -1,0 +1,141 @@
+//! `Accept` and `Content-Type`: which encoding and which shape.
+
+use api::{Reason, Status};
+use http::{HeaderMap, header};
+
+use crate::registry::MediaType;
+
+/// The shape of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// The object as it is.
+    #[default]
+    Object,
+    /// `meta.k8s.io` `Table`.
+    Table,
+    /// `meta.k8s.io` `PartialObjectMetadata`, or the list of it.
+    Metadata,
+    /// `apidiscovery.k8s.io` `APIGroupDiscoveryList`.
+    Discovery,
+}
+
+/// What the client accepts, of what the server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accept {
+    /// The encoding.
+    pub media: MediaType,
+    /// The shape.
+    pub shape: Shape,
+    /// Whether large answers may be compressed.
+    pub gzip: bool,
+}
+
+impl Accept {
+    /// Chooses the best of what the client lists.
+    ///
+    /// # Errors
+    /// The client accepts nothing that the server has.
+    pub(crate) fn parse(headers: &HeaderMap) -> Result<Self, Status> {
+        let gzip = headers
+            .get_all(header::ACCEPT_ENCODING)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|one| one.trim().starts_with("gzip")));
+        let mut best: Option<(Self, f32)> = None;
+        let mut any = false;
+        for value in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()) {
+            for range in value.split(',') {
+                any = true;
+                let Some((accept, quality)) = Self::one(range) else { continue };
+                if best.is_none_or(|(_, so_far)| quality > so_far) {
+                    best = Some((accept, quality));
+                }
+            }
+        }
+        match best {
+            Some((accept, _)) => Ok(Self { gzip, ..accept }),
+            None if !any => Ok(Self { gzip, ..Self::default() }),
+            None => Err(Status::new(
+                Reason::NotAcceptable,
+                "only the following media types are accepted: application/json, application/yaml",
+            )),
+        }
+    }
+
+    fn one(range: &str) -> Option<(Self, f32)> {
+        let mut parts = range.split(';').map(str::trim);
+        let media = match parts.next()? {
+            "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
+            "application/yaml" | "text/yaml" => MediaType::Yaml,
+            _ => return None,
+        };
+        let (mut kind, mut group, mut version, mut quality) = ("", "", "", 1.0);
+        for part in parts {
+            match part.split_once('=')? {
+                ("as", value) => kind = value,
+                ("g", value) => group = value,
+                ("v", value) => version = value,
+                ("q", value) => quality = value.parse().ok()?,
+                _ => {}
+            }
+        }
+        let shape = match (kind, group, version) {
+            ("", ..) => Shape::Object,
+            ("Table", "meta.k8s.io", "v1") => Shape::Table,
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Metadata,
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery,
+            _ => return None,
+        };
+        Some((Self { media, shape, gzip: false }, quality))
+    }
+}
+
+/// The encoding of a body.
+///
+/// # Errors
+/// One that the server does not read.
+pub(super) fn body_media(headers: &HeaderMap) -> Result<MediaType, Status> {
+    match content_type(headers) {
+        "" | "application/json" => Ok(MediaType::Json),
+        "application/yaml" | "text/yaml" => Ok(MediaType::Yaml),
+        other => Err(unsupported(other, "application/json, application/yaml")),
+    }
+}
+
+/// The media type without its parameters.
+#[must_use]
+pub(super) fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// The status for a body's encoding that is not read.
+#[must_use]
+pub(super) fn unsupported(found: &str, accepted: &str) -> Status {
+    Status::new(
+        Reason::UnsupportedMediaType,
+        format!("the body of the request was in an unknown format - accepted media types include: {accepted} (found {found:?})"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(text: &'static str) -> Option<Accept> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, http::HeaderValue::from_static(text));
+        Accept::parse(&headers).ok()
+    }
+
+    #[test]
+    fn choices() {
+        let json = Some(Accept::default());
+        let table = Some(Accept { shape: Shape::Table, ..Accept::default() });
+        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), json);
+        assert_eq!(accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"), table);
+        assert_eq!(accept("application/json;q=0.1,application/yaml;q=0.9").map(|a| a.media), Some(MediaType::Yaml));
+        assert_eq!(accept("*/*"), json);
+        assert_eq!(accept("image/png"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! POST, PUT, PATCH, DELETE.
+
+use api::Status;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{Method, Request, Response, header};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, encoded, json as json_answer, warn};
+use super::negotiate::{Shape, body_media, content_type, unsupported};
+use super::{Asked, Rest, read_body};
+use crate::gate::{Body, Target};
+use crate::registry::{DeleteOptions, Deleted, PatchKind, UpdateOptions, Written, decode_options};
+
+impl Rest {
+    pub(super) async fn write(
+        &self,
+        request: Request<Incoming>,
+        asked: Asked,
+        target: Target,
+    ) -> Result<Response<Answer>, Status> {
+        let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let caller = self.caller(&asked, agent);
+        let (parts, body) = request.into_parts();
+        let dry_run = asked.query.dry_run()?;
+        let validation = asked.query.field_validation()?;
+        match parts.method {
+            Method::POST | Method::PUT => {
+                let media = body_media(&parts.headers)?;
+                let bytes = read_body(body).await?;
+                let body = Body { media, bytes: &bytes, validation };
+                let written = if parts.method == Method::POST {
+                    self.gate.create(&caller, &target, body, dry_run).await?
+                } else {
+                    self.gate.update(&caller, &target, body, dry_run).await?
+                };
+                self.show_written(&asked, &target, &written)
+            }
+            Method::PATCH => {
+                let kind = patch_kind(content_type(&parts.headers))?;
+                let patch = read_body(body).await?;
+                let options = UpdateOptions { dry_run, field_validation: validation };
+                let written = self.gate.patch(&caller, &target, kind, &patch, &options).await?;
+                self.show_written(&asked, &target, &written)
+            }
+            _ => {
+                let media = body_media(&parts.headers)?;
+                let mut options: DeleteOptions = decode_options(media, &read_body(body).await?)?;
+                options_from_query(&mut options, &asked)?;
+                if target.name.is_empty() {
+                    let query = asked.query.list()?;
+                    let (kind, items) = self.gate.delete_collection(&caller, &target, &query, &options).await?;
+                    let list = list_of(&format!("{}List", kind.kind), &kind.api_version(), &items);
+                    return Ok(encoded(200, &asked.accept, list));
+                }
+                match self.gate.delete(&caller, &target, &options).await? {
+                    Deleted::Gone(status) => Ok(json_answer(200, &status.to_json())),
+                    Deleted::Later(written) => {
+                        let mut response = encoded(200, &asked.accept, written.json);
+                        warn(&mut response, &written.warnings);
+                        Ok(response)
+                    }
+                }
+            }
+        }
+    }
+
+    fn show_written(&self, asked: &Asked, target: &Target, written: &Written) -> Result<Response<Answer>, Status> {
+        let code = if written.created { 201 } else { 200 };
+        let mut bytes = written.json.clone();
+        if asked.accept.shape == Shape::Table && target.subresource.is_empty() {
+            bytes = self.table_of_written(target, &bytes)?;
+        } else if asked.accept.shape == Shape::Metadata && target.subresource.is_empty() {
+            let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+            let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
+            bytes = partial.to_string().into();
+        }
+        let mut response = encoded(code, &asked.accept, bytes);
+        warn(&mut response, &written.warnings);
+        Ok(response)
+    }
+
+    fn table_of_written(&self, target: &Target, bytes: &Bytes) -> Result<Bytes, Status> {
+        let registry = self.gate.registry();
+        let Some(kind) = registry.kinds().find(&target.group, &target.version, &target.resource) else {
+            return Ok(bytes.clone());
+        };
+        let object = api::Object::from_slice(bytes).map_err(Status::internal)?;
+        let cells = kind.strategy.cells(&object, registry.clock().now());
+        let columns: Vec<Value> = kind
+            .columns
+            .iter()
+            .map(|one| {
+                json!({"name": one.name, "type": one.kind, "format": one.format, "description": "", "priority": one.priority})
+            })
+            .collect();
+        let metadata = object.get("metadata").cloned().unwrap_or_default();
+        let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+        let table = json!({
+            "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"resourceVersion": object.resource_version()},
+            "columnDefinitions": columns, "rows": [{"cells": cells, "object": partial}],
+        });
+        Ok(table.to_string().into())
+    }
+}
+
+fn patch_kind(media: &str) -> Result<PatchKind, Status> {
+    match media {
+        "application/json-patch+json" => Ok(PatchKind::Json),
+        "application/merge-patch+json" => Ok(PatchKind::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
+        other => Err(unsupported(
+            other,
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+        )),
+    }
+}
+
+/// Old clients put the options into the query.
+fn options_from_query(options: &mut DeleteOptions, asked: &Asked) -> Result<(), Status> {
+    if options.grace_period_seconds.is_none() {
+        options.grace_period_seconds = asked.query.number("gracePeriodSeconds")?;
+    }
+    if options.propagation_policy.is_none() && options.orphan_dependents.is_none() {
+        options.propagation_policy = asked.query.get("propagationPolicy").map(str::to_owned);
+    }
+    if options.dry_run.is_empty() && asked.query.dry_run()? {
+        options.dry_run.push("All".to_owned());
+    }
+    Ok(())
+}
+
+fn list_of(kind: &str, api_version: &str, items: &[Bytes]) -> Bytes {
+    let mut all = BytesMut::new();
+    let head = format!(
+        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{{}},\"items\":[",
+        Value::from(kind),
+        Value::from(api_version)
+    );
+    all.extend_from_slice(head.as_bytes());
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            all.put_u8(b',');
+        }
+        all.extend_from_slice(item);
+    }
+    all.extend_from_slice(b"]}\n");
+    all.freeze()
+}
