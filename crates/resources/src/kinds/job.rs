@@ -394,12 +394,13 @@ fn exit_codes(codes: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 fn main_update(new: &Object, old: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
     let (after, before, path) = (new.field("spec"), old.field("spec"), Path::new("spec"));
-    // An indexed job may grow and shrink, its pods with it.
-    let elastic =
-        after.text("completionMode") == "Indexed" && after.int("completions") == after.int("parallelism");
-    if !elastic || !after.has("completions") || !before.has("completions") {
-        let field = "completions";
-        metadata::immutable(after.field(field), before.field(field), &path.child(field), &mut errors);
+    let (field, at) = ("completions", path.child("completions"));
+    if after.text("completionMode") != "Indexed" {
+        metadata::immutable(after.field(field), before.field(field), &at, &mut errors);
+    } else if after.int(field) != before.int(field) && after.int(field) != after.int("parallelism") {
+        // An indexed job may grow and shrink, its pods with it.
+        let detail = "can only be modified in tandem with spec.parallelism";
+        errors.invalid(&at, after.field(field).clone(), detail);
     }
     let field = "selector";
     metadata::immutable(after.field(field), before.field(field), &path.child(field), &mut errors);
@@ -456,6 +457,7 @@ fn status_update(new: &Object, old: &Object) -> ErrorList {
     for (kind, detail) in [
         ("Complete", "cannot disable the terminal Complete=True condition"),
         ("Failed", "cannot disable the terminal Failed=True condition"),
+        ("SuccessCriteriaMet", "cannot disable the SuccessCriteriaMet=True condition"),
     ] {
         if is_true(old, kind) && !is_true(new, kind) {
             errors.add(conditions(detail));

@@ -179,6 +179,13 @@ fn pods_change_only_where_they_may() {
     let change = |changes: Value| update("pods", Part::Main, &bound, changes);
     let none: Vec<String> = Vec::new();
     assert_eq!(change(json!({"metadata": {"labels": {"a": "b"}}})), none);
+    assert_eq!(
+        change(json!({"metadata": {"annotations": {pod::MIRROR: "x"}}})),
+        [
+            "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set",
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation"
+        ]
+    );
     let old = made("pods", &bound, json!({}));
     let mut containers = old.at(&["spec", "containers"]).expect("containers").clone();
     containers[0]["image"] = "other".into();

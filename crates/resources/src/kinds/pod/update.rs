@@ -56,25 +56,27 @@ fn whole(pod: &Object) -> ErrorList {
     errors
 }
 
+/// Annotations that mean something to the system.
 fn mirror(pod: &Object, errors: &mut ErrorList) {
-    if pod.annotation(MIRROR).is_some() && pod.field("spec").text("nodeName").is_empty() {
-        let (path, detail) =
-            (Path::new("metadata"), "must set spec.nodeName if mirror pod annotation is set");
-        errors.invalid(&path.child("annotations").key(MIRROR), "", detail);
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    let root = Path::new("metadata");
+    let path = root.child("annotations");
+    if let Some(value) = pod.annotation(MIRROR).filter(|_| pod.field("spec").text("nodeName").is_empty()) {
+        let detail = "must set spec.nodeName if mirror pod annotation is set";
+        errors.invalid(&path.key(MIRROR), value, detail);
+    }
+    if let Some(cost) = pod.annotation(COST).filter(|cost| cost.parse::<i32>().is_err()) {
+        errors.invalid(&path.key(COST), cost, "must be a 32bit integer");
     }
 }
 
 fn mirror_unchanged(new: &Object, old: &Object, errors: &mut ErrorList) {
-    let value = |pod: &Object| pod.annotation(MIRROR).map(str::to_owned);
-    if value(new) == value(old) {
-        return;
-    }
-    let (path, detail) = (Path::new("metadata"), "may not add or remove mirror pod annotation");
-    match (value(new), value(old)) {
-        (Some(_), Some(_)) => {
-            errors.forbidden(&path.child("annotations").key(MIRROR), "may not update mirror pod annotation");
-        }
-        _ => errors.forbidden(&path.child("annotations").key(MIRROR), detail),
+    let root = Path::new("metadata");
+    let path = root.child("annotations");
+    match (new.annotation(MIRROR), old.annotation(MIRROR)) {
+        (new, old) if new == old => {}
+        (_, Some(_)) => errors.forbidden(&path.key(MIRROR), "may not remove or update mirror pod annotation"),
+        (_, None) => errors.forbidden(&path.key(MIRROR), "may not add mirror pod annotation"),
     }
 }
 

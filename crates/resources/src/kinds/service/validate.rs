@@ -339,7 +339,7 @@ pub(super) fn status(service: &Object) -> ErrorList {
     let balancer = root.child("loadBalancer");
     let path = balancer.child("ingress");
     if service.field("spec").text("type") != "LoadBalancer" && !ingress.is_empty() {
-        errors.forbidden(&path, "may only be used when `spec.type` is LoadBalancer");
+        errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
         return errors;
     }
     for (index, one) in ingress.iter().enumerate() {
