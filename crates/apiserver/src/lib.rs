@@ -5,15 +5,22 @@
 //! cache. No rule lives in a front.
 
 pub mod admission;
+mod assemble;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod cache;
-pub mod registry;
-pub mod stored;
-pub mod gate;
-mod reviews;
-mod scale;
+pub mod config;
 pub mod connect;
+pub mod front;
+pub mod gate;
 pub mod grpc;
 mod openapi;
+pub mod registry;
 pub mod rest;
+mod reviews;
+mod scale;
+pub mod service_addresses;
+pub mod stored;
+
+pub use assemble::{Running, assemble};

@@ -1,2 +1,15 @@
-//! The daemon.
-fn main() {}
+//! `kube-apiserver`.
+
+use apiserver::config::Flags;
+
+fn main() -> anyhow::Result<()> {
+    let flags: Flags = daemon::config::parse()?;
+    let common = flags.common.clone();
+    daemon::run(&common, |shell| async move {
+        let running = apiserver::assemble(&flags, &shell).await?;
+        tracing::info!(address = %running.address, "serving");
+        shell.ready();
+        shell.shutdown.begun().await;
+        running.finished().await
+    })
+}

@@ -5,11 +5,12 @@
 //! Descriptions of fields are left out: they are upstream's texts.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api::schema::{Field, ListType, MapType, Schema, Shape, StructId};
 use serde_json::{Map, Value, json};
 
-use crate::{Catalogue, Descriptor};
+use crate::Descriptor;
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
@@ -18,11 +19,15 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const SHARED: [&str; 4] = ["DeleteOptions", "Status", "WatchEvent", "APIResourceList"];
 
 /// The `components` object of the document of one group and version: every type
-/// that its kinds are made of. Empty where the catalogue has no such group.
+/// that its kinds are made of. Empty where there is no such group.
 #[must_use]
-pub fn components(catalogue: &Catalogue, group: &str, version: &str) -> Value {
-    let kinds: Vec<&Descriptor> = catalogue
-        .iter()
+pub fn components<'k>(
+    kinds: impl IntoIterator<Item = &'k Arc<Descriptor>>,
+    group: &str,
+    version: &str,
+) -> Value {
+    let kinds: Vec<&Descriptor> = kinds
+        .into_iter()
         .map(AsRef::as_ref)
         .filter(|one| one.group == group && one.version == version)
         .collect();
@@ -222,12 +227,13 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Catalogue;
 
     #[test]
     fn every_reference_leads_somewhere() {
         let catalogue = Catalogue::built_in();
         for kind in catalogue.iter() {
-            let document = components(&catalogue, &kind.group, &kind.version);
+            let document = components(catalogue.iter(), &kind.group, &kind.version);
             let schemas = document["schemas"].as_object().expect("schemas");
             let text = document.to_string();
             for target in text.split("#/components/schemas/").skip(1) {

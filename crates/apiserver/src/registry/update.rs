@@ -261,7 +261,8 @@ fn keep_system_fields(new: &mut Object, old: &Object) {
             }
         }
     }
-    for field in ["resourceVersion", "selfLink", "managedFields"] {
+    new.set_at(&["metadata", "resourceVersion"], old.resource_version());
+    for field in ["selfLink", "managedFields"] {
         new.remove_at(&["metadata", field]);
     }
     if let Some(managed) = old.at(&["metadata", "managedFields"]) {

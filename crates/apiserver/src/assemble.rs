@@ -1,0 +1,143 @@
+//! Puts the API server together; reads like the diagram in the architecture page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use client::{ClientFiles, kubeconfig::Material};
+use daemon::server::{Limits, serve};
+use daemon::tls::{ServerFiles, ServerTls};
+use daemon::{Shell, tasks};
+use resources::Catalogue;
+use store::{Embedded, Store};
+use tokio::net::TcpListener;
+
+use crate::admission::Chain;
+use crate::authn::{Authenticator, Tokens};
+use crate::authz::Authorizer;
+use crate::bootstrap::{self, Endpoint};
+use crate::cache;
+use crate::config::Flags;
+use crate::connect::{Connector, Kubelets};
+use crate::front::Front;
+use crate::gate::Gate;
+use crate::grpc::Services;
+use crate::registry::{Kinds, Planner, Registry};
+use crate::rest::Rest;
+use crate::service_addresses::ServiceAddresses;
+
+/// A running API server.
+pub struct Running {
+    /// The first address that it listens on.
+    pub address: SocketAddr,
+    serving: Vec<tokio::task::JoinHandle<()>>,
+    store: Arc<Embedded>,
+}
+
+/// Starts the API server and returns when it is ready.
+///
+/// # Errors
+/// What cannot be read, opened or listened on.
+pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
+    let tls = ServerTls::load(ServerFiles {
+        certificate: flags.tls_cert_file.clone(),
+        key: flags.tls_private_key_file.clone(),
+        client_ca: Some(flags.client_ca_file.clone()),
+    })?;
+    tls.watch(shell.shutdown.clone());
+    let listeners = listeners(flags).await?;
+    let address = listeners[0].local_addr().context("read the listening address")?;
+
+    let mut config = store::Config::new(&flags.data_dir);
+    config.history = flags.history;
+    let opened = Embedded::open(config, Arc::clone(&shell.clock)).await;
+    let embedded = Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
+    shell.health.metrics(|registry| embedded.register(registry));
+    let store: Arc<dyn Store> = embedded.clone();
+
+    let cache = cache::start(Arc::clone(&store), shell.shutdown.clone()).await.context("fill the watch cache")?;
+    let kinds = Arc::new(Kinds::new(&Catalogue::built_in()));
+    let addresses = ServiceAddresses::new(
+        flags.service_cluster_ip_range.clone(),
+        flags.service_node_port_range.clone(),
+        Arc::clone(&cache),
+        Arc::clone(&shell.clock),
+    );
+    let own_service = addresses.first().context("--service-cluster-ip-range has no usable address")?;
+    let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
+    let admission = Chain::built_in(&cache);
+    let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
+
+    let tokens = Arc::new(tokens(flags, &cache, shell)?);
+    let gate = Arc::new(Gate::new(registry, Authenticator::new(tokens), Authorizer::new(&cache)));
+    let connector = Arc::new(Connector::new(Arc::new(Kubelets::new(kubelet_files(flags)))));
+    let rest = Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
+    let services = Services::new(&gate, &connector, &shell.shutdown);
+    let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
+
+    let endpoint = Endpoint { service: own_service, address: flags.advertise_address, port: address.port() };
+    bootstrap::run(&gate, endpoint, shell.shutdown.clone()).await.context("make what every cluster has")?;
+    let stopping = shell.shutdown.clone();
+    shell.health.ready("shutdown", move || {
+        if stopping.has_begun() { Err("the server is stopping".to_owned()) } else { Ok(()) }
+    });
+    let serving = listeners
+        .into_iter()
+        .map(|listener| {
+            let serving =
+                serve(listener, Arc::clone(&tls), Limits::default(), Arc::clone(&front), shell.shutdown.clone());
+            tasks::spawn("serve", serving)
+        })
+        .collect();
+    Ok(Running { address, serving, store: embedded })
+}
+
+impl Running {
+    /// Waits until everything is drained, then closes the store.
+    ///
+    /// # Errors
+    /// The store cannot be closed cleanly; it will recover when it is opened.
+    pub async fn finished(self) -> anyhow::Result<()> {
+        for serving in self.serving {
+            serving.await.context("a listener ended badly")?;
+        }
+        self.store.close().await.context("close the store")
+    }
+}
+
+async fn listeners(flags: &Flags) -> anyhow::Result<Vec<TcpListener>> {
+    let address = flags.listen();
+    let mut listeners =
+        vec![TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?];
+    for socket in daemon::systemd::listen_sockets() {
+        let socket = std::net::TcpListener::from(socket);
+        socket.set_nonblocking(true).context("prepare a socket of the service manager")?;
+        listeners.push(TcpListener::from_std(socket).context("use a socket of the service manager")?);
+    }
+    Ok(listeners)
+}
+
+fn tokens(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shell) -> anyhow::Result<Tokens> {
+    let audiences = if flags.api_audiences.is_empty() {
+        vec![flags.service_account_issuer.clone()]
+    } else {
+        flags.api_audiences.clone()
+    };
+    Tokens::load(
+        &flags.service_account_signing_key_file,
+        &flags.service_account_key_file,
+        &flags.service_account_issuer,
+        audiences,
+        Arc::clone(cache),
+        Arc::clone(&shell.clock),
+    )
+}
+
+fn kubelet_files(flags: &Flags) -> ClientFiles {
+    let file = |path: &std::path::Path| Material::File(path.to_owned());
+    ClientFiles {
+        ca: file(&flags.kubelet_certificate_authority),
+        identity: Some((file(&flags.kubelet_client_certificate), file(&flags.kubelet_client_key))),
+        server_name: None,
+    }
+}

@@ -1,0 +1,102 @@
+//! The flags of the API server, with upstream's names.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use daemon::shell::CommonFlags;
+use ipnet::IpNet;
+
+/// The Kubernetes API, and the store behind it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kube-apiserver", version)]
+pub struct Flags {
+    /// What every daemon has.
+    #[command(flatten)]
+    pub common: CommonFlags,
+    /// Address to listen on. Sockets passed by the service manager are listened on as well.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Port to listen on.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Address at which the cluster reaches this server.
+    #[arg(long)]
+    pub advertise_address: IpAddr,
+    /// Where the store keeps its data.
+    #[arg(long, default_value = "/var/lib/corten/store", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// How long the past of every object is kept, in seconds.
+    #[arg(long, default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
+    pub history: Duration,
+    /// Serving certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert_file: PathBuf,
+    /// Key of the serving certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_private_key_file: PathBuf,
+    /// CA that signs clients, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: PathBuf,
+    /// Key that signs service account tokens, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub service_account_signing_key_file: PathBuf,
+    /// Key that verifies service account tokens, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub service_account_key_file: PathBuf,
+    /// Issuer of service account tokens.
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local", value_name = "URL")]
+    pub service_account_issuer: String,
+    /// Audiences of service account tokens; the issuer where none is given.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub api_audiences: Vec<String>,
+    /// CA that signed the kubelets' serving certificates, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_certificate_authority: PathBuf,
+    /// Certificate with which to call kubelets, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_client_certificate: PathBuf,
+    /// Key of that certificate, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_client_key: PathBuf,
+    /// Ranges of service addresses: one, or one of each family.
+    #[arg(long, default_value = "10.96.0.0/16", value_delimiter = ',', value_name = "CIDR")]
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// Range of node ports.
+    #[arg(long, default_value = "30000-32767", value_parser = port_range, value_name = "FIRST-LAST")]
+    pub service_node_port_range: RangeInclusive<u16>,
+}
+
+impl Flags {
+    /// The address to listen on.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_address, self.secure_port)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|error| format!("whole seconds: {error}"))
+}
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').ok_or("expected FIRST-LAST")?;
+    let port = |text: &str| text.trim().parse::<u16>().map_err(|error| format!("{text:?}: {error}"));
+    let range = port(first)?..=port(last)?;
+    if range.is_empty() || *range.start() == 0 { Err("the range is empty".to_owned()) } else { Ok(range) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(port_range("30000-32767"), Ok(30000..=32767));
+        for bad in ["30000", "2-1", "0-5", "a-b", "1-70000"] {
+            assert!(port_range(bad).is_err(), "{bad}");
+        }
+    }
+}

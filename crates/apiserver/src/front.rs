@@ -1,0 +1,65 @@
+//! One port, two fronts: gRPC and REST are told apart by the content type.
+
+use std::sync::Arc;
+
+use client::to_grpc;
+use daemon::server::{Peer, Service};
+use http::{Request, Response, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tower_service::Service as _;
+
+use crate::gate::Gate;
+use crate::grpc::Services;
+use crate::rest::{Answer, Rest};
+
+/// Both fronts.
+pub struct Front {
+    gate: Arc<Gate>,
+    rest: Arc<Rest>,
+    services: Services,
+}
+
+impl Front {
+    /// Fronts before one gate.
+    #[must_use]
+    pub const fn new(gate: Arc<Gate>, rest: Arc<Rest>, services: Services) -> Self {
+        Self { gate, rest, services }
+    }
+
+    async fn grpc(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
+        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+            Ok(user) => user,
+            Err(status) => return to_grpc(&status).into_http::<tonic::body::Body>().map(boxed),
+        };
+        request.extensions_mut().insert(user);
+        let request = request.map(tonic::body::Body::new);
+        // The generated services never fail: errors are answers.
+        let answered = if request.uri().path().starts_with("/corten.node.") {
+            self.services.node.clone().call(request).await
+        } else {
+            self.services.objects.clone().call(request).await
+        };
+        match answered {
+            Ok(response) => response.map(boxed),
+            Err(never) => match never {},
+        }
+    }
+}
+
+fn boxed(body: tonic::body::Body) -> Answer {
+    body.map_err(Into::into).boxed_unsync()
+}
+
+impl Service for Front {
+    type Body = Answer;
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Answer> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+            return self.grpc(request, &peer).await;
+        }
+        Arc::clone(&self.rest).answer(request, &peer).await
+    }
+}
