@@ -1,1 +1,22 @@
-//! The node agent.
+//! The node agent: keeps the pods bound to this node running through containerd.
+//!
+//! Start reading in [`worker`]: one task per pod, deciding by pure functions
+//! ([`worker::stage`], [`worker::plan`]) over what [`runtime`] observes.
+//! [`status`] tells the API server; [`images`], [`network`], [`volumes`],
+//! [`cgroups`], [`probes`] and [`logs`] each own one concern of a pod;
+//! [`node`] speaks for the machine.
+
+pub mod cgroups;
+pub mod cluster;
+pub mod environment;
+pub mod images;
+pub mod logs;
+pub mod network;
+pub mod node;
+pub mod pod;
+pub mod probes;
+pub mod runtime;
+pub mod status;
+pub mod time;
+pub mod volumes;
+pub mod worker;

@@ -1,0 +1,232 @@
+//! The logger: a process that containerd's shim starts for each container
+//! (`binary://`), so that logs go on while the kubelet is away.
+//!
+//! The shim hands over standard output as descriptor 3, standard error as 4, and
+//! waits until 5 is closed. Lines are written in the CRI format (`TIME STREAM
+//! TAG TEXT`), a line that is not complete after a moment with the tag `P`.
+//! Files are rotated by size. SIGTERM is ignored: the end of the pipes ends us.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+/// The word that makes the kubelet's executable a logger.
+pub const SUBCOMMAND: &str = "logger";
+/// An incomplete line is written after this time without more.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The longest line kept together.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// What a logger is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The file.
+    pub file: PathBuf,
+    /// Rotate at this size, in bytes.
+    pub max_size: u64,
+    /// Files to keep, the current one included.
+    pub max_files: u32,
+    /// A pipe to hold open for writing, so that the container's input does not
+    /// end when one who attached to it leaves.
+    pub hold: Option<PathBuf>,
+}
+
+impl Plan {
+    /// The address that containerd gets.
+    #[must_use]
+    pub fn uri(&self, executable: &Path) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let escaped: String = text
+            .bytes()
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+            })
+            .collect();
+        format!("binary://{}?{SUBCOMMAND}={escaped}", executable.display())
+    }
+}
+
+/// Runs the logger to its end: `kubelet logger PLAN`.
+///
+/// # Errors
+/// When the plan is malformed, or the log cannot be written.
+pub fn run(plan: &str) -> io::Result<()> {
+    let plan: Plan = serde_json::from_str(plan)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(plan))
+}
+
+async fn serve(plan: Plan) -> io::Result<()> {
+    // Handlers that do nothing: the signals no longer end us.
+    let _term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let _interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let _held = match &plan.hold {
+        Some(path) => Some(OpenOptions::new().read(true).write(true).open(path)?),
+        None => None,
+    };
+    let mut log = Log::open(plan)?;
+    let (sender, mut lines) = mpsc::channel(256);
+    let out = daemon::tasks::spawn("logger-stdout", cut(inherited(3)?, "stdout", sender.clone()));
+    let err = daemon::tasks::spawn("logger-stderr", cut(inherited(4)?, "stderr", sender));
+    // Closing it says that we are ready.
+    drop(descriptor(5));
+    while let Some(line) = lines.recv().await {
+        log.write(&line)?;
+    }
+    drop((out, err));
+    Ok(())
+}
+
+/// One line, or part of one.
+struct Line {
+    stream: &'static str,
+    is_complete: bool,
+    text: Vec<u8>,
+}
+
+/// A descriptor that we were started with.
+#[expect(unsafe_code, reason = "the shim's contract is about descriptor numbers; nobody else in this process has them")]
+fn descriptor(number: i32) -> std::os::fd::OwnedFd {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: the process was started with this descriptor open for us alone,
+    // and each number is taken once.
+    unsafe { std::os::fd::OwnedFd::from_raw_fd(number) }
+}
+
+fn inherited(number: i32) -> io::Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(descriptor(number))
+}
+
+/// Reads a stream and cuts it into lines.
+async fn cut(mut stream: pipe::Receiver, name: &'static str, sender: mpsc::Sender<Line>) {
+    let mut pending: Vec<u8> = Vec::new();
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        let wait = if pending.is_empty() { Duration::from_secs(3600) } else { PATIENCE };
+        let read = tokio::time::timeout(wait, stream.read(&mut buffer)).await;
+        let is_quiet = read.is_err();
+        let length = match read {
+            Ok(Ok(0) | Err(_)) => break,
+            Ok(Ok(length)) => length,
+            Err(_) => 0,
+        };
+        pending.extend(&buffer[..length]);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let rest = pending.split_off(end + 1);
+            let mut text = std::mem::replace(&mut pending, rest);
+            text.pop();
+            if sender.send(Line { stream: name, is_complete: true, text }).await.is_err() {
+                return;
+            }
+        }
+        if (is_quiet && !pending.is_empty()) || pending.len() >= LONGEST_LINE {
+            let text = std::mem::take(&mut pending);
+            if sender.send(Line { stream: name, is_complete: false, text }).await.is_err() {
+                return;
+            }
+        }
+    }
+    if !pending.is_empty() {
+        // The receiver ends only with us.
+        let _ignored = sender.send(Line { stream: name, is_complete: true, text: pending }).await;
+    }
+}
+
+struct Log {
+    plan: Plan,
+    file: File,
+    size: u64,
+}
+
+impl Log {
+    fn open(plan: Plan) -> io::Result<Self> {
+        if let Some(directory) = plan.file.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&plan.file)?;
+        let size = file.metadata()?.len();
+        Ok(Self { plan, file, size })
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let tag = if line.is_complete { "F" } else { "P" };
+        let mut entry = format!("{} {} {tag} ", stamp(crate::time::now()), line.stream).into_bytes();
+        entry.extend(&line.text);
+        entry.push(b'\n');
+        self.file.write_all(&entry)?;
+        self.size += entry.len() as u64;
+        if line.is_complete && self.plan.max_size > 0 && self.size >= self.plan.max_size {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// `0.log` becomes `0.log.1`, that `0.log.2`, and so on.
+    fn rotate(&mut self) -> io::Result<()> {
+        let numbered = |number: u32| {
+            let mut name = self.plan.file.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        let keep = self.plan.max_files.max(2) - 1;
+        for number in (1..keep).rev() {
+            if numbered(number).exists() {
+                std::fs::rename(numbered(number), numbered(number + 1))?;
+            }
+        }
+        std::fs::rename(&self.plan.file, numbered(1))?;
+        self.file = OpenOptions::new().create(true).append(true).open(&self.plan.file)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// The time as the CRI format has it: always nine digits of a second.
+fn stamp(time: jiff::Timestamp) -> String {
+    let whole = jiff::Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), time.subsec_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_survive_escaping() {
+        let plan = Plan { file: "/var/log/a b.log".into(), max_size: 1, max_files: 2, hold: None };
+        let uri = plan.uri(Path::new("/bin/kubelet"));
+        assert!(uri.starts_with("binary:///bin/kubelet?logger=%7B%22file"), "{uri}");
+        assert!(!uri.contains(' '));
+    }
+
+    #[test]
+    fn rotation_keeps_as_many_files_as_asked() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let plan = Plan { file: dir.path().join("c/0.log"), max_size: 100, max_files: 3, hold: None };
+        let mut log = Log::open(plan).expect("open");
+        for number in 0..10 {
+            let text = format!("line {number} {}", "x".repeat(80)).into_bytes();
+            log.write(&Line { stream: "stdout", is_complete: true, text }).expect("write");
+        }
+        let mut names: Vec<String> = std::fs::read_dir(dir.path().join("c"))
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["0.log", "0.log.1", "0.log.2"]);
+        let last = std::fs::read_to_string(dir.path().join("c/0.log.1")).expect("read");
+        assert!(last.contains(" stdout F line 9 "), "{last}");
+    }
+
+    #[test]
+    fn stamps() {
+        let time = jiff::Timestamp::new(0, 5_000_000).expect("a time");
+        assert_eq!(stamp(time), "1970-01-01T00:00:00.005000000Z");
+    }
+}

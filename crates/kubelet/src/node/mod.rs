@@ -1,0 +1,3 @@
+//! The machine as a node of the cluster.
+
+pub mod facts;

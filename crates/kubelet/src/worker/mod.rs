@@ -1,0 +1,9 @@
+//! Pod workers: one task per pod, which decides by pure functions and acts.
+//!
+//! The diagram of a pod's stages is in [`stage`].
+
+pub mod hooks;
+pub mod plan;
+pub mod pods;
+pub mod stage;
+pub mod task;
