@@ -4,10 +4,14 @@
 //! ([`worker::stage`], [`worker::plan`]) over what [`runtime`] observes.
 //! [`status`] tells the API server; [`images`], [`network`], [`volumes`],
 //! [`cgroups`], [`probes`] and [`logs`] each own one concern of a pod;
-//! [`node`] speaks for the machine.
+//! [`node`] speaks for the machine; [`server`] answers the API server.
+//! [`build`] wires them together.
 
+pub mod api_server;
+pub mod build;
 pub mod cgroups;
 pub mod cluster;
+pub mod config;
 pub mod environment;
 pub mod images;
 pub mod logs;
@@ -16,6 +20,7 @@ pub mod node;
 pub mod pod;
 pub mod probes;
 pub mod runtime;
+pub mod server;
 pub mod status;
 pub mod time;
 pub mod volumes;

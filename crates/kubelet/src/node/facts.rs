@@ -51,3 +51,60 @@ pub fn machine(cgroups: Version, root: &Path) -> Machine {
         seccomp_profiles: root.join("seccomp"),
     }
 }
+
+/// The machine's own addresses: that of the default route.
+#[must_use]
+pub fn addresses() -> Vec<std::net::IpAddr> {
+    // Connecting a datagram socket sends nothing; it only chooses a route.
+    let local = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect("192.0.2.1:9").ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let found = local().or_else(|| {
+        let own = nix::ifaddrs::getifaddrs().ok()?;
+        own.filter_map(|interface| Some(std::net::IpAddr::V4(interface.address?.as_sockaddr_in()?.ip())))
+            .find(|address| !address.is_loopback())
+    });
+    found.into_iter().collect()
+}
+
+/// Size and free space of the file system that holds a path, in bytes.
+#[must_use]
+pub fn disk(path: &Path) -> (u64, u64) {
+    let existing = path.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
+    nix::sys::statvfs::statvfs(existing)
+        .map_or((0, 0), |fs| (fs.blocks() * fs.fragment_size(), fs.blocks_available() * fs.fragment_size()))
+}
+
+/// Whether the machine runs out of process numbers.
+#[must_use]
+pub fn processes_are_short() -> bool {
+    let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let limit = number("/proc/sys/kernel/pid_max").unwrap_or(u64::MAX);
+    let loadavg = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let now = loadavg.split(['/', ' ']).nth(4).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    now > limit / 10 * 9
+}
+
+/// `status.nodeInfo`.
+#[must_use]
+pub fn node_info(containerd: &str) -> serde_json::Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let os = read("/etc/os-release");
+    let image = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"').to_owned();
+    let machine = read("/etc/machine-id");
+    let uuid = read("/sys/class/dmi/id/product_uuid");
+    serde_json::json!({
+        "architecture": crate::images::store::architecture(),
+        "bootID": read("/proc/sys/kernel/random/boot_id"),
+        "containerRuntimeVersion": format!("containerd://{containerd}"),
+        "kernelVersion": read("/proc/sys/kernel/osrelease"),
+        "kubeProxyVersion": "",
+        "kubeletVersion": format!("v1.36.0-corten.{}", env!("CARGO_PKG_VERSION")),
+        "machineID": machine.clone(),
+        "operatingSystem": "linux",
+        "osImage": image,
+        "systemUUID": if uuid.is_empty() { machine } else { uuid },
+    })
+}

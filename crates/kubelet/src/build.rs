@@ -1,0 +1,118 @@
+//! Wires the parts together: reads like the architecture diagram.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use daemon::shell::Shell;
+
+use crate::api_server::ApiServer;
+use crate::cgroups::Cgroups;
+use crate::cluster::Cluster;
+use crate::config::Flags;
+use crate::images::registry::Registries;
+use crate::images::store::Store;
+use crate::images::{Images, archive};
+use crate::network::{self, Network};
+use crate::node::{self, facts};
+use crate::runtime::containerd::Containerd;
+use crate::runtime::files::Dns;
+use crate::runtime::{self, Runtime};
+use crate::server;
+use crate::status::writer::Writer;
+use crate::volumes::Volumes;
+use crate::worker::pods::Pods;
+use crate::worker::task::Tools;
+
+/// Runs a kubelet until shutdown. Containers go on without it.
+///
+/// # Errors
+/// When something that it cannot work without is missing.
+pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
+    let name = flags.node_name();
+    let addresses = if flags.node_ip.is_empty() { facts::addresses() } else { flags.node_ip.clone() };
+    let session = client::kubeconfig::Session::from_file(&flags.kubeconfig)
+        .with_context(|| format!("kubeconfig {}", flags.kubeconfig.display()))?;
+    let client = client::Client::new(&session, "kubelet").map_err(|status| anyhow::anyhow!(status.message))?;
+    let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(client, &name));
+
+    let containerd = Containerd::connect(&flags.containerd_socket(), &flags.containerd_namespace).await?;
+    containerd.ensure_namespace().await?;
+    let cgroups = Cgroups::detect("/sys/fs/cgroup".as_ref(), &flags.cgroup_root);
+    cgroups.ensure_tree().context("make control groups")?;
+    let network = network(&flags);
+    let machine = facts::machine(cgroups.version(), &flags.root_dir);
+    let runtime =
+        Runtime::new(containerd.clone(), runtime_settings(&flags)?, machine, network.clone(), cgroups);
+    let store = Store::new(containerd.clone());
+    if let Some(directory) = &flags.image_archives {
+        archive::import_directory(&store, directory).await;
+    }
+
+    let tools = Arc::new(Tools {
+        runtime,
+        images: Images::new(store, registries(&flags)?),
+        volumes: Volumes::new(flags.root_dir.clone(), Arc::clone(&cluster)),
+        cluster: Arc::clone(&cluster),
+        writer: Writer::start(Arc::clone(&cluster)),
+        addresses: addresses.clone(),
+    });
+    let pods = Pods::new(tools);
+    let version = containerd.version().await?;
+    let identity = node::Identity::of(&flags, &name, &addresses, version)?;
+    let status = node::Reporter::new(identity, cluster.clone(), network, Arc::clone(&pods));
+    let served = server::serve(&flags, Arc::clone(&pods), shell.clone()).await?;
+    status.register().await;
+    let tasks = [
+        daemon::tasks::spawn("node-status", Arc::clone(&status).report()),
+        daemon::tasks::spawn("node-lease", status.renew_lease()),
+        daemon::tasks::spawn("pods", Arc::clone(&pods).run(cluster.watch_pods())),
+    ];
+    shell.ready();
+    shell.shutdown.begun().await;
+    for task in tasks {
+        task.abort();
+    }
+    served.await.context("server")
+}
+
+fn network(flags: &Flags) -> Network {
+    Network::new(network::Settings {
+        bin_dirs: flags.cni_bin_dir.clone(),
+        conf_dir: flags.cni_conf_dir.clone(),
+        cache_dir: flags.cni_cache_dir.clone(),
+        bridge: flags.cni_bridge.clone(),
+        mtu: flags.network_plugin_mtu,
+    })
+}
+
+fn runtime_settings(flags: &Flags) -> anyhow::Result<runtime::Settings> {
+    Ok(runtime::Settings {
+        root: flags.root_dir.clone(),
+        state: flags.state_dir.clone(),
+        logs: flags.pod_logs_dir.clone(),
+        logger: std::env::current_exe().context("find our own executable")?,
+        log_max_size: flags.container_log_max_size,
+        log_max_files: flags.container_log_max_files,
+        dns: Dns {
+            servers: flags.cluster_dns.iter().map(ToString::to_string).collect(),
+            domain: flags.cluster_domain.clone(),
+            host: std::fs::read_to_string(&flags.resolv_conf).unwrap_or_default(),
+        },
+    })
+}
+
+fn registries(flags: &Flags) -> anyhow::Result<Registries> {
+    let mut registries = Registries { plain_http: flags.insecure_registry.clone(), ..Registries::default() };
+    for entry in &flags.registry_mirror {
+        let (registry, mirror) =
+            entry.split_once('=').with_context(|| format!("registry mirror {entry:?} is not REGISTRY=MIRROR"))?;
+        registries.mirrors.entry(registry.to_owned()).or_default().push(mirror.to_owned());
+    }
+    Ok(registries)
+}
+
+/// Where the server listens.
+pub(crate) const fn listen_address(flags: &Flags) -> SocketAddr {
+    SocketAddr::new(flags.address, flags.port)
+}
