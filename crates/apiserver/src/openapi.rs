@@ -32,7 +32,10 @@ fn paths_of(kind: &Descriptor, gvk: &Value, reference: &Value) -> Vec<(String, V
     let root = if kind.group.is_empty() { format!("/api/{}", kind.version) } else { format!("/apis/{}/{}", kind.group, kind.version) };
     let scope = if kind.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
     let operation = |action: &str| {
+        let parameters: Vec<Value> =
+            parameters_of(action).iter().map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}})).collect();
         json!({
+            "parameters": parameters,
             "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk,
             "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
         })
@@ -60,6 +63,16 @@ fn paths_of(kind: &Descriptor, gvk: &Value, reference: &Value) -> Vec<(String, V
         paths.push((format!("{scope}/{}/{{name}}", kind.resource), Value::Object(of_object)));
     }
     paths
+}
+
+/// The query parameters that clients look for before they use them.
+fn parameters_of(action: &str) -> &'static [&'static str] {
+    match action {
+        "create" | "update" | "patch" => &["dryRun", "fieldManager", "fieldValidation"],
+        "delete" | "deletecollection" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
+        "list" => &["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "watch"],
+        _ => &[],
+    }
 }
 
 #[cfg(test)]

@@ -239,7 +239,7 @@ impl Objects for ObjectsFront {
         let caller = Self::caller(&request, "")?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let options: DeleteOptions = decode_options(MediaType::Json, &request.options).map_err(refused)?;
+        let options: DeleteOptions = decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         match self.gate.delete(&caller, &target, &options).await.map_err(refused)? {
             Deleted::Gone(status) => Ok(made(&status.to_json())),
             Deleted::Later(written) => Ok(object(written)),
@@ -250,7 +250,7 @@ impl Objects for ObjectsFront {
         let caller = Self::caller(&request, "")?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let options: DeleteOptions = decode_options(MediaType::Json, &request.options).map_err(refused)?;
+        let options: DeleteOptions = decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         let query = ListQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,

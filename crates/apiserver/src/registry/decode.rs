@@ -1,5 +1,6 @@
 //! From a request's body to an object of the kind that its path names.
 
+use api::protobuf;
 use api::schema::{Conformed, conform};
 use api::{Object, Reason, Status};
 use resources::Descriptor;
@@ -16,6 +17,8 @@ pub enum MediaType {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`; for bodies only.
+    Protobuf,
 }
 
 /// What happens to fields that the kind does not have.
@@ -50,7 +53,10 @@ pub fn decode(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let value = parse(media, body)?;
+    let value = match media {
+        MediaType::Protobuf => from_protobuf(kind, body_kind, body)?,
+        _ => parse(media, body)?,
+    };
     let mut object = Object::from_value(value).map_err(|error| {
         Status::bad_request(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
@@ -112,6 +118,21 @@ fn struct_name(of: &BodyKind<'_>) -> String {
     format!("{package}/{}.{}", of.version, of.kind)
 }
 
+/// A protobuf body as JSON, by the schema of its kind.
+fn from_protobuf(kind: &Descriptor, of: &BodyKind<'_>, body: &[u8]) -> Result<Value, Status> {
+    let unreadable = |error: protobuf::ProtobufError| Status::bad_request(format!("cannot decode the body: {error}"));
+    let envelope = protobuf::open(body).map_err(unreadable)?;
+    let schema = &kind.shape.0;
+    let shape = of
+        .shape
+        .or_else(|| schema.find(&struct_name(of)))
+        .ok_or_else(|| Status::bad_request(format!("a {} cannot be read from protobuf", of.kind)))?;
+    let mut object = protobuf::decode(schema, shape, envelope.raw).map_err(unreadable)?;
+    object.insert("apiVersion".to_owned(), envelope.api_version.into());
+    object.insert("kind".to_owned(), envelope.kind.into());
+    Ok(Value::Object(object))
+}
+
 fn parse(media: MediaType, body: &[u8]) -> Result<Value, Status> {
     match media {
         MediaType::Json => serde_json::from_slice(body).map_err(|error| {
@@ -129,6 +150,7 @@ fn parse(media: MediaType, body: &[u8]) -> Result<Value, Status> {
                 Status::bad_request(format!("error converting YAML to JSON: {cause}"))
             })
         }
+        MediaType::Protobuf => Err(Status::bad_request("this body cannot be read from protobuf")),
     }
 }
 
@@ -176,10 +198,26 @@ fn judge_unknown(
 ///
 /// # Errors
 /// A body that is not of its encoding or type.
-pub fn decode_options<T: serde::de::DeserializeOwned + Default>(media: MediaType, body: &[u8]) -> Result<T, Status> {
+pub fn decode_options<T: serde::de::DeserializeOwned + Default>(
+    schema: Option<&api::schema::Schema>,
+    media: MediaType,
+    body: &[u8],
+) -> Result<T, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    serde_json::from_value(parse(media, body)?)
+    let value = match media {
+        MediaType::Protobuf => {
+            let unreadable =
+                |error: protobuf::ProtobufError| Status::bad_request(format!("cannot decode the body: {error}"));
+            let raw = protobuf::open(body).map_err(unreadable)?.raw;
+            let options = schema
+                .and_then(|schema| Some((schema, schema.find("meta/v1.DeleteOptions")?)))
+                .ok_or_else(|| Status::bad_request("these options cannot be read from protobuf"))?;
+            Value::Object(protobuf::decode(options.0, options.1, raw).map_err(unreadable)?)
+        }
+        _ => parse(media, body)?,
+    };
+    serde_json::from_value(value)
         .map_err(|error| Status::new(Reason::BadRequest, format!("cannot decode the request's options: {error}")))
 }

@@ -59,7 +59,7 @@ pub(super) fn text(code: u16, text: String) -> Response<Answer> {
 pub(super) fn encoded(code: u16, accept: &Accept, bytes: Bytes) -> Response<Answer> {
     match accept.media {
         MediaType::Json if accept.gzip && bytes.len() >= COMPRESS_FROM => compressed(code, &bytes),
-        MediaType::Json => respond(code, "application/json", full(bytes)),
+        MediaType::Json | MediaType::Protobuf => respond(code, "application/json", full(bytes)),
         MediaType::Yaml => {
             let value: Result<serde_json::Value, _> = serde_json::from_slice(&bytes);
             match value.map_err(|error| error.to_string()).and_then(|value| {

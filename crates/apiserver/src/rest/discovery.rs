@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::answer::{Answer, encoded, json as json_answer};
-use super::negotiate::Shape;
+use super::negotiate::{Accept, Shape};
 use super::Asked;
 use crate::gate::Gate;
-use crate::openapi;
+use crate::registry::MediaType;
+use crate::{openapi, openapi_wire};
 
 /// The level of the API.
 pub(super) const MAJOR: &str = "1";
@@ -54,7 +55,7 @@ impl Documents {
     ///
     /// # Errors
     /// Nothing is served there.
-    pub fn answer(&self, gate: &Gate, asked: &Asked, path: &str) -> Result<Response<Answer>, Status> {
+    pub(crate) fn answer(&self, gate: &Gate, asked: &Asked, path: &str) -> Result<Response<Answer>, Status> {
         let kinds = gate.registry().kinds().all();
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let aggregated = asked.accept.shape == Shape::Discovery;
@@ -115,6 +116,12 @@ impl Documents {
             return Err(Status::no_such_resource());
         }
         let (_, bytes) = self.document(kinds, &parts.join("/"), group, version);
+        if asked.accept.media == MediaType::Protobuf {
+            let document: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+            let mut response = encoded(200, &Accept::default(), openapi_wire::encode(&document).into());
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(openapi_wire::MEDIA_TYPE));
+            return Ok(response);
+        }
         Ok(encoded(200, &asked.accept, bytes))
     }
 

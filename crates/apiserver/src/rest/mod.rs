@@ -68,7 +68,8 @@ impl Rest {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = self.gate.authenticator().authenticate(peer, authorization).await?;
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
-        let accept = negotiate::Accept::parse(request.headers())?;
+        let documents = request.uri().path().starts_with("/openapi/");
+        let accept = negotiate::Accept::parse(request.headers(), documents)?;
         let incoming = Asked { user, query, accept };
         let path = request.uri().path().to_owned();
         match parse_path(&path) {

@@ -3,6 +3,7 @@
 use api::{Reason, Status};
 use http::{HeaderMap, header};
 
+use crate::openapi_wire;
 use crate::registry::MediaType;
 
 /// The shape of an answer.
@@ -31,11 +32,12 @@ pub(crate) struct Accept {
 }
 
 impl Accept {
-    /// Chooses the best of what the client lists.
+    /// Chooses the best of what the client lists; `documents` says that the
+    /// request is for an OpenAPI document.
     ///
     /// # Errors
     /// The client accepts nothing that the server has.
-    pub(crate) fn parse(headers: &HeaderMap) -> Result<Self, Status> {
+    pub(crate) fn parse(headers: &HeaderMap, documents: bool) -> Result<Self, Status> {
         let gzip = headers
             .get_all(header::ACCEPT_ENCODING)
             .iter()
@@ -46,7 +48,7 @@ impl Accept {
         for value in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()) {
             for range in value.split(',') {
                 any = true;
-                let Some((accept, quality)) = Self::one(range) else { continue };
+                let Some((accept, quality)) = Self::one(range, documents) else { continue };
                 if best.is_none_or(|(_, so_far)| quality > so_far) {
                     best = Some((accept, quality));
                 }
@@ -62,11 +64,13 @@ impl Accept {
         }
     }
 
-    fn one(range: &str) -> Option<(Self, f32)> {
+    fn one(range: &str, documents: bool) -> Option<(Self, f32)> {
         let mut parts = range.split(';').map(str::trim);
         let media = match parts.next()? {
             "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
             "application/yaml" | "text/yaml" => MediaType::Yaml,
+            // Of the answers, only OpenAPI documents have a protobuf encoding.
+            openapi_wire::MEDIA_TYPE if documents => MediaType::Protobuf,
             _ => return None,
         };
         let (mut kind, mut group, mut version, mut quality) = ("", "", "", 1.0);
@@ -98,7 +102,10 @@ pub(super) fn body_media(headers: &HeaderMap) -> Result<MediaType, Status> {
     match content_type(headers) {
         "" | "application/json" => Ok(MediaType::Json),
         "application/yaml" | "text/yaml" => Ok(MediaType::Yaml),
-        other => Err(unsupported(other, "application/json, application/yaml")),
+        "application/vnd.kubernetes.protobuf" => Ok(MediaType::Protobuf),
+        other => {
+            Err(unsupported(other, "application/json, application/yaml, application/vnd.kubernetes.protobuf"))
+        }
     }
 }
 
@@ -125,7 +132,7 @@ mod tests {
     fn accept(text: &'static str) -> Option<Accept> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, http::HeaderValue::from_static(text));
-        Accept::parse(&headers).ok()
+        Accept::parse(&headers, false).ok()
     }
 
     #[test]

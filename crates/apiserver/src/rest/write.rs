@@ -45,7 +45,9 @@ impl Rest {
             }
             _ => {
                 let media = body_media(&parts.headers)?;
-                let mut options: DeleteOptions = decode_options(media, &read_body(body).await?)?;
+                let kind = self.gate.registry().kinds().find(&target.group, &target.version, &target.resource);
+                let schema = kind.as_ref().map(|kind| &*kind.shape.0);
+                let mut options: DeleteOptions = decode_options(schema, media, &read_body(body).await?)?;
                 options_from_query(&mut options, &asked)?;
                 if target.name.is_empty() {
                     let query = asked.query.list()?;
