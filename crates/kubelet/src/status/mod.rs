@@ -8,6 +8,8 @@
 mod conditions;
 mod containers;
 pub mod writer;
+#[cfg(test)]
+mod tests;
 
 
 

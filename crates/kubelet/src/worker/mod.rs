@@ -7,3 +7,5 @@ pub mod plan;
 pub mod pods;
 pub mod stage;
 pub mod task;
+#[cfg(test)]
+pub(crate) mod tests;
