@@ -169,10 +169,6 @@ impl Gate {
             let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
             return Ok((kind, Shown::Made(scale::of(&object, paths).to_vec().into())));
         }
-        if kind.strategy.converts() {
-            let made = self.registry.present(&kind, &stored)?;
-            return Ok((kind, Shown::Made(made)));
-        }
         Ok((kind, Shown::Stored(stored)))
     }
 

@@ -116,7 +116,7 @@ impl Objects for ObjectsFront {
             Shown::Stored(stored) => stored,
         };
         let json = match form(request.form) {
-            pb::Form::Object => stored.json.clone(),
+            pb::Form::Object => self.gate.registry().present(&kind, &stored).map_err(refused)?,
             pb::Form::Metadata => partial_metadata(&stored).map_err(refused)?,
             pb::Form::Table => {
                 let metadata = json!({"resourceVersion": stored.revision.to_string()});

@@ -36,6 +36,14 @@ pub enum PatchKind {
     Strategic,
 }
 
+/// What an attempt of a change starts from.
+struct Base<'a> {
+    stored: &'a Stored,
+    /// Whether it came from the store, not from the cache.
+    is_fresh: bool,
+    attempt: u32,
+}
+
 /// From the current object to the wanted one.
 type Transform<'a> = &'a (dyn Fn(&Object) -> Result<(Object, Vec<String>), Status> + Send + Sync);
 
@@ -126,7 +134,8 @@ impl Registry {
         };
         let mut is_fresh = false;
         for attempt in 0..ATTEMPTS {
-            match self.try_change(caller, address, part, options, transform, &current, attempt).await {
+            let base = Base { stored: &current, is_fresh, attempt };
+            match self.try_change(caller, address, part, options, transform, base).await {
                 Ok(Some(written)) => return Ok(written),
                 // Judged by a state that may have been stale: look again before refusing.
                 Err(status) if is_fresh || !may_be_stale(&status) => return Err(status),
@@ -138,7 +147,6 @@ impl Registry {
         Err(address.conflict(Status::MODIFIED))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one attempt of `change`, split off for length")]
     async fn try_change(
         &self,
         caller: &Caller,
@@ -146,10 +154,10 @@ impl Registry {
         part: Part<'_>,
         options: &UpdateOptions,
         transform: Transform<'_>,
-        current: &Stored,
-        attempt: u32,
+        base: Base<'_>,
     ) -> Result<Option<Written>, Status> {
         let kind = &address.kind;
+        let current = base.stored;
         let old = self.decode_stored(kind, current)?;
         let (mut new, mut warnings) = transform(&old)?;
         check_preconditions(address, &new, &old)?;
@@ -177,7 +185,7 @@ impl Registry {
             return Err(Status::internal("admission lost the object"));
         };
         kind.strategy.prepare_update(part, &mut new, &old);
-        let companions = self.companions(kind, Some(&old), Some(&mut new), attempt).await?;
+        let companions = self.companions(kind, Some(&old), Some(&mut new), base.attempt).await?;
         let mut errors = metadata::validate_update(kind, &new, &old);
         if part == Part::Main {
             errors.extend(kind.strategy.validate(&new));
@@ -199,6 +207,10 @@ impl Registry {
             return Ok(Some(Written { json: new.to_vec().into(), revision: 0, warnings, created: false }));
         }
         if current.is_same(&value) && companions.operations.is_empty() {
+            if !base.is_fresh {
+                // Against a cache that is behind, an undone change looks like none.
+                return Ok(None);
+            }
             let json = self.present(kind, current)?;
             return Ok(Some(Written { json, revision: current.revision, warnings, created: false }));
         }

@@ -46,7 +46,7 @@ impl Rest {
                 self.tables(&asked, &kind).table([&**stored], metadata, true)?
             }
             (Shown::Stored(stored), Shape::Metadata) => partial_metadata(stored)?,
-            (Shown::Stored(stored), _) => stored.json.clone(),
+            (Shown::Stored(stored), _) => self.gate.registry().present(&kind, stored)?,
             (Shown::Made(bytes), _) => bytes.clone(),
         };
         Ok(encoded(200, &asked.accept, bytes))

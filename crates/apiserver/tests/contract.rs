@@ -1,0 +1,164 @@
+//! Rules that hold for every kind of the catalogue, tested for every kind: one
+//! loop, no list of kinds to forget one in.
+
+use http::Method;
+use resources::{Catalogue, Descriptor};
+use serde_json::{Value, json};
+use testkit::{ControlPlane, Rest};
+
+/// The smallest valid body of kinds that need more than a name.
+fn body_of(kind: &Descriptor) -> Value {
+    let pod = json!({"containers": [{"name": "c", "image": "i"}]});
+    let labels = json!({"app": "x"});
+    let selector = json!({"matchLabels": labels});
+    let template = json!({"metadata": {"labels": labels}, "spec": pod});
+    let mut never = template.clone();
+    never["spec"]["restartPolicy"] = "Never".into();
+    match kind.kind.as_str() {
+        "Pod" => json!({"spec": pod}),
+        "PodTemplate" => json!({"template": template}),
+        "ReplicationController" => json!({"spec": {"selector": labels, "template": template}}),
+        "Deployment" | "ReplicaSet" | "DaemonSet" => json!({"spec": {"selector": selector, "template": template}}),
+        "StatefulSet" => json!({"spec": {"selector": selector, "template": template, "serviceName": "s"}}),
+        "Job" => json!({"spec": {"template": never}}),
+        "CronJob" => json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": never}}}}),
+        "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
+        "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": []}),
+        "Event" if kind.group.is_empty() => json!({"involvedObject": {"namespace": "contract", "kind": "Pod", "name": "p"}}),
+        "Event" => json!({
+            "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r", "type": "Normal",
+            "reportingController": "k8s.io/c", "reportingInstance": "i",
+            "regarding": {"namespace": "contract", "kind": "Pod", "name": "p"},
+        }),
+        "RoleBinding" | "ClusterRoleBinding" => {
+            json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}})
+        }
+        "PersistentVolumeClaim" => {
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+        }
+        "PersistentVolume" => json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}}),
+        "CertificateSigningRequest" => json!({"spec": {"request": csr(), "signerName": "example.com/s", "usages": ["client auth"]}}),
+        "HorizontalPodAutoscaler" => json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}}),
+        "StorageClass" => json!({"provisioner": "example.com/p"}),
+        "RuntimeClass" => json!({"handler": "h"}),
+        "PriorityClass" => json!({"value": 1}),
+        "CSIDriver" | "CSINode" => json!({"spec": {"drivers": []}}),
+        "CustomResourceDefinition" => json!({"spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "xs", "kind": "X"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        }}),
+        "APIService" => json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}}),
+        _ => json!({}),
+    }
+}
+
+fn csr() -> String {
+    use base64::Engine as _;
+    let params = rcgen::CertificateParams::default();
+    let key = rcgen::KeyPair::generate().expect("key");
+    let request = params.serialize_request(&key).expect("request").pem().expect("pem");
+    base64::engine::general_purpose::STANDARD.encode(request)
+}
+
+fn name_of(kind: &Descriptor) -> &'static str {
+    match kind.kind.as_str() {
+        "CustomResourceDefinition" => "xs.example.com",
+        "APIService" => "v1.example.com",
+        "IPAddress" => "10.9.8.7",
+        _ => "contract-x",
+    }
+}
+
+fn collection(kind: &Descriptor) -> String {
+    let root = if kind.group.is_empty() {
+        format!("/api/{}", kind.version)
+    } else {
+        format!("/apis/{}/{}", kind.group, kind.version)
+    };
+    if kind.namespaced {
+        format!("{root}/namespaces/contract/{}", kind.resource)
+    } else {
+        format!("{root}/{}", kind.resource)
+    }
+}
+
+async fn check(rest: &Rest, kind: &Descriptor) -> anyhow::Result<()> {
+    let path = collection(kind);
+    let mut body = body_of(kind);
+    body["metadata"] = json!({"name": name_of(kind), "labels": {"contract": "yes"}});
+    let created = rest.post(&path, &body).await?;
+    anyhow::ensure!(created.code == 201, "create: {}", created.json());
+    let object = created.json();
+    anyhow::ensure!(object["kind"] == kind.kind && object["apiVersion"] == kind.api_version(), "type: {object}");
+    for field in ["uid", "creationTimestamp", "resourceVersion", "name"] {
+        anyhow::ensure!(object["metadata"][field].is_string(), "metadata.{field}: {object}");
+    }
+    let again = rest.post(&path, &body).await?;
+    anyhow::ensure!(again.code == 409 && again.json()["reason"] == "AlreadyExists", "twice: {}", again.json());
+
+    let one = format!("{path}/{}", name_of(kind));
+    let got = rest.get(&one).await?;
+    anyhow::ensure!(got.json() == object, "get is what create said: {} {object}", got.json());
+    let list = rest.get(&format!("{path}?labelSelector=contract%3Dyes")).await?.json();
+    anyhow::ensure!(list["items"].as_array().map(Vec::len) == Some(1), "list by label: {list}");
+    anyhow::ensure!(list["kind"] == format!("{}List", kind.kind), "list kind: {list}");
+    let none = rest.get(&format!("{path}?fieldSelector=metadata.name%3Dother")).await?.json();
+    anyhow::ensure!(none["items"].as_array().map(Vec::len) == Some(0), "list by name: {none}");
+    check_table(rest, kind, &one).await?;
+
+    let patched = rest.merge(&one, &json!({"metadata": {"annotations": {"a": "b"}}})).await?;
+    anyhow::ensure!(patched.code == 200, "patch: {}", patched.json());
+    anyhow::ensure!(patched.json()["metadata"]["annotations"]["a"] == "b", "patch: {}", patched.json());
+    let stale = rest.put(&one, &object).await?;
+    anyhow::ensure!(stale.code == 409 && stale.json()["reason"] == "Conflict", "stale update: {}", stale.json());
+    let newest = rest.get(&one).await?.json();
+    let same = rest.put(&one, &newest).await?;
+    anyhow::ensure!(same.code == 200, "update: {}", same.json());
+    anyhow::ensure!(same.json() == newest, "an update without a change writes nothing");
+
+    let deleted = rest.delete(&format!("{one}?gracePeriodSeconds=0")).await?;
+    anyhow::ensure!(deleted.code == 200, "delete: {}", deleted.json());
+    Ok(())
+}
+
+async fn check_table(rest: &Rest, kind: &Descriptor, one: &str) -> anyhow::Result<()> {
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = rest.send(Method::GET, one, &accept, "").await?.json();
+    let cells = table["rows"][0]["cells"].as_array().map(Vec::len);
+    anyhow::ensure!(table["kind"] == "Table" && cells == Some(kind.columns.len()), "table: {table}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_the_catalogue() {
+    let plane = ControlPlane::start().await.expect("starts");
+    let rest = plane.rest().expect("client");
+    let namespace = json!({"metadata": {"name": "contract"}});
+    assert_eq!(rest.post("/api/v1/namespaces", &namespace).await.expect("answers").code, 201);
+    let account = json!({"metadata": {"name": "default"}});
+    let accounts = "/api/v1/namespaces/contract/serviceaccounts";
+    assert_eq!(rest.post(accounts, &account).await.expect("answers").code, 201);
+    let mut failures = Vec::new();
+    for kind in Catalogue::built_in().iter().filter(|kind| kind.is_stored()) {
+        if let Err(error) = check(&rest, kind).await {
+            failures.push(format!("{kind:?}: {error:#}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} kinds break the contract:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_is_discovered() {
+    let plane = ControlPlane::start().await.expect("starts");
+    let rest = plane.rest().expect("client");
+    for kind in Catalogue::built_in().iter() {
+        let root = if kind.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", kind.group, kind.version) };
+        let list = rest.get(&root).await.expect("answers").json();
+        let names: Vec<&str> =
+            list["resources"].as_array().expect("resources").iter().filter_map(|one| one["name"].as_str()).collect();
+        assert!(names.contains(&kind.resource.as_str()), "{kind:?} in {root}");
+        for sub in &kind.subresources {
+            assert!(names.contains(&format!("{}/{}", kind.resource, sub.name).as_str()), "{kind:?}/{}", sub.name);
+        }
+    }
+}
