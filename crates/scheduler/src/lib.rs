@@ -1,1 +1,25 @@
-//! The scheduler.
+//! The scheduler: gives every pod without a node the node that suits it best.
+//!
+//! [`schedule::schedule`] is pure: a pod, a [`snapshot::Snapshot`] of the nodes
+//! and the [`plugins::Plugins`] in, a decision out. Around it are the
+//! [`queue`] of waiting pods, the [`cluster`] picture with the pods whose
+//! binding is under way, and [`run`], the one shell that does IO.
+//!
+//! It knows the API server only through `client`, and nothing of kubelets.
+
+pub mod assemble;
+pub mod cluster;
+pub mod config;
+pub mod metrics;
+pub mod plugins;
+pub mod queue;
+pub mod resources;
+pub mod run;
+pub mod schedule;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+pub mod verdicts;
+mod writes;
+
+pub use assemble::assemble;

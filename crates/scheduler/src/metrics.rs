@@ -1,0 +1,64 @@
+//! What the scheduler counts, with upstream's names.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The outcome of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// `scheduled`, `unschedulable` or `error`.
+    pub result: &'static str,
+}
+
+/// The part of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Part {
+    /// `active`, `backoff` or `unschedulable`.
+    pub queue: &'static str,
+}
+
+/// The counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Attempts.
+    pub attempts: Family<Outcome, Counter>,
+    /// Pods that wait.
+    pub pending: Family<Part, Gauge>,
+    /// Time of a decision, seconds.
+    pub decision: Histogram,
+}
+
+impl Metrics {
+    /// Counters in a registry.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            attempts: Family::default(),
+            pending: Family::default(),
+            decision: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+        };
+        registry.register("scheduler_schedule_attempts", "Attempts to schedule pods", metrics.attempts.clone());
+        registry.register("scheduler_pending_pods", "Pods that wait for a node", metrics.pending.clone());
+        registry.register(
+            "scheduler_scheduling_algorithm_duration_seconds",
+            "Time of a decision",
+            metrics.decision.clone(),
+        );
+        metrics
+    }
+
+    /// Counts an attempt.
+    pub fn attempt(&self, result: &'static str) {
+        self.attempts.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// Takes the depths of the queue.
+    pub fn depths(&self, depths: [usize; 3]) {
+        for (queue, depth) in ["active", "backoff", "unschedulable"].into_iter().zip(depths) {
+            self.pending.get_or_create(&Part { queue }).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        }
+    }
+}
