@@ -1,0 +1,182 @@
+//! The cached lists that controllers share: one watch per kind, started when
+//! the first controller asks for it.
+
+use std::sync::{Arc, OnceLock};
+
+use api::metav1::ObjectMeta;
+use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
+use api::types::batch::v1::Job;
+use api::types::coordination::v1::Lease;
+use api::types::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use api::types::discovery::v1::EndpointSlice;
+use api::{Metadata, metav1};
+use client::cached::{Cached, IndexTerms};
+use client::{Cache, Client, Scope};
+use reconcile::wiring::controller_of;
+
+/// Index of objects by the uid of their controller; those without one are found
+/// by [`orphans_in`].
+pub const CONTROLLER: &str = "controller";
+/// Index of objects by namespace.
+pub const NAMESPACE: &str = "namespace";
+/// Index of pods by node, and of endpoint slices by service.
+pub const TIED_TO: &str = "tied to";
+
+/// The namespace of the leases by which nodes say that they live.
+const NODE_LEASES: &str = "kube-node-lease";
+
+type Shared<K> = OnceLock<Arc<Cache<K>>>;
+
+/// The caches.
+#[derive(Default)]
+pub struct Caches {
+    client: Option<Client>,
+    config_maps: Shared<ConfigMap>,
+    controller_revisions: Shared<ControllerRevision>,
+    daemon_sets: Shared<DaemonSet>,
+    deployments: Shared<Deployment>,
+    endpoints: Shared<Endpoints>,
+    jobs: Shared<Job>,
+    leases: Shared<Lease>,
+    namespaces: Shared<Namespace>,
+    nodes: Shared<Node>,
+    pods: Shared<Pod>,
+    replica_sets: Shared<ReplicaSet>,
+    service_accounts: Shared<ServiceAccount>,
+    services: Shared<Service>,
+    slices: Shared<EndpointSlice>,
+}
+
+/// The term of an index by controller under which the objects of a namespace
+/// are that have none.
+#[must_use]
+pub fn orphans_in(namespace: &str) -> String {
+    format!("none/{namespace}")
+}
+
+fn controller<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
+    let metadata: &metav1::ObjectMeta = object.metadata();
+    let orphan = || orphans_in(metadata.namespace.as_deref().unwrap_or_default());
+    vec![controller_of(metadata).map_or_else(orphan, |owner| owner.uid.clone())]
+}
+
+fn namespace<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
+    object.metadata().namespace.iter().cloned().collect()
+}
+
+fn node(pod: &Pod) -> Vec<String> {
+    pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect()
+}
+
+fn service(slice: &EndpointSlice) -> Vec<String> {
+    let name = slice.metadata.labels.as_ref().and_then(|labels| labels.get(crate::endpointslice::SERVICE_NAME));
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    name.map(|name| format!("{namespace}/{name}")).into_iter().collect()
+}
+
+impl Caches {
+    /// Caches that follow a server.
+    #[must_use]
+    pub fn following(client: Client) -> Self {
+        Self { client: Some(client), ..Self::default() }
+    }
+
+    fn of<K: Cached>(&self, shared: &Shared<K>, scope: Scope, indexes: Vec<(&'static str, IndexTerms<K>)>) -> Arc<Cache<K>> {
+        let cache = shared.get_or_init(|| match &self.client {
+            Some(client) => Cache::start_indexed(client, scope, indexes),
+            None => Arc::new(Cache::empty(indexes)),
+        });
+        Arc::clone(cache)
+    }
+
+    /// The root CA's config maps, the only ones that a controller reads.
+    #[must_use]
+    pub fn root_ca_config_maps(&self) -> Arc<Cache<ConfigMap>> {
+        let scope = Scope {
+            fields: format!("metadata.name={}", crate::root_ca::CONFIG_MAP),
+            ..Scope::default()
+        };
+        self.of(&self.config_maps, scope, vec![])
+    }
+
+    /// Controller revisions.
+    #[must_use]
+    pub fn controller_revisions(&self) -> Arc<Cache<ControllerRevision>> {
+        self.of(&self.controller_revisions, Scope::default(), vec![(CONTROLLER, controller)])
+    }
+
+    /// Daemon sets.
+    #[must_use]
+    pub fn daemon_sets(&self) -> Arc<Cache<DaemonSet>> {
+        self.of(&self.daemon_sets, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Deployments.
+    #[must_use]
+    pub fn deployments(&self) -> Arc<Cache<Deployment>> {
+        self.of(&self.deployments, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Endpoints.
+    #[must_use]
+    pub fn endpoints(&self) -> Arc<Cache<Endpoints>> {
+        self.of(&self.endpoints, Scope::default(), vec![])
+    }
+
+    /// Jobs.
+    #[must_use]
+    pub fn jobs(&self) -> Arc<Cache<Job>> {
+        self.of(&self.jobs, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// The leases by which nodes say that they live.
+    #[must_use]
+    pub fn node_leases(&self) -> Arc<Cache<Lease>> {
+        let scope = Scope { namespace: NODE_LEASES.to_owned(), ..Scope::default() };
+        self.of(&self.leases, scope, vec![])
+    }
+
+    /// Namespaces.
+    #[must_use]
+    pub fn namespaces(&self) -> Arc<Cache<Namespace>> {
+        self.of(&self.namespaces, Scope::default(), vec![])
+    }
+
+    /// Nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Cache<Node>> {
+        self.of(&self.nodes, Scope::default(), vec![])
+    }
+
+    /// Pods.
+    #[must_use]
+    pub fn pods(&self) -> Arc<Cache<Pod>> {
+        let indexes: Vec<(&'static str, IndexTerms<Pod>)> =
+            vec![(CONTROLLER, controller), (NAMESPACE, namespace), (TIED_TO, node)];
+        self.of(&self.pods, Scope::default(), indexes)
+    }
+
+    /// Replica sets.
+    #[must_use]
+    pub fn replica_sets(&self) -> Arc<Cache<ReplicaSet>> {
+        self.of(&self.replica_sets, Scope::default(), vec![(CONTROLLER, controller), (NAMESPACE, namespace)])
+    }
+
+    /// Service accounts.
+    #[must_use]
+    pub fn service_accounts(&self) -> Arc<Cache<ServiceAccount>> {
+        self.of(&self.service_accounts, Scope::default(), vec![])
+    }
+
+    /// Services.
+    #[must_use]
+    pub fn services(&self) -> Arc<Cache<Service>> {
+        self.of(&self.services, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Endpoint slices.
+    #[must_use]
+    pub fn slices(&self) -> Arc<Cache<EndpointSlice>> {
+        self.of(&self.slices, Scope::default(), vec![(TIED_TO, service)])
+    }
+}

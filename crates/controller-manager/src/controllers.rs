@@ -1,0 +1,53 @@
+//! The table of controllers. A new one is a folder and a line here.
+
+use std::sync::{Arc, OnceLock};
+
+use client::Client;
+use reconcile::Loop;
+
+use crate::caches::Caches;
+use crate::flags::Flags;
+use crate::inventory::Inventory;
+
+/// What a controller is wired from.
+pub struct Context {
+    /// The flags.
+    pub flags: Flags,
+    /// The shared caches.
+    pub caches: Caches,
+    /// The certificate to publish; empty: none.
+    pub root_ca: Arc<str>,
+    /// The server, for what no shared cache holds; `None` in simulations.
+    pub client: Option<Client>,
+    inventory: OnceLock<Arc<Inventory>>,
+}
+
+impl Context {
+    /// A context.
+    #[must_use]
+    pub const fn new(flags: Flags, caches: Caches, root_ca: Arc<str>, client: Option<Client>) -> Self {
+        Self { flags, caches, root_ca, client, inventory: OnceLock::new() }
+    }
+
+    /// The metadata of all objects, followed from the first call on.
+    #[must_use]
+    pub fn inventory(&self) -> Arc<Inventory> {
+        let follow = || self.client.as_ref().map_or_else(Arc::default, Inventory::following);
+        Arc::clone(self.inventory.get_or_init(follow))
+    }
+}
+
+/// Wires one controller.
+pub type Start = fn(&Context) -> Loop;
+
+/// The controllers, under upstream's names.
+pub const ALL: &[(&str, Start)] = &[
+    ("replicaset-controller", crate::replicaset::start),
+    ("deployment-controller", crate::deployment::start),
+    ("endpointslice-controller", crate::endpointslice::start),
+    ("endpoints-controller", crate::endpoints::start),
+    ("namespace-controller", crate::namespace::start),
+    ("garbage-collector-controller", crate::garbage_collector::start),
+    ("serviceaccount-controller", crate::service_account::start),
+    ("root-ca-certificate-publisher-controller", crate::root_ca::start),
+];
