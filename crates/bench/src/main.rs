@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "its output is what a benchmark is for")]
 
+mod api;
 mod store;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
+    /// The API server: creates, gets, lists, watch fan-out, start, idle.
+    Api(api::ApiBenchmark),
     /// Durable puts of the store, through gRPC and in process, beside etcd.
     Store(store::StoreBenchmark),
     /// Serves a store through etcd's API until standard input is closed (used by `store`).
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match arguments.benchmark {
+            Benchmark::Api(benchmark) => benchmark.run().await,
             Benchmark::Store(benchmark) => benchmark.run().await,
             Benchmark::StoreServe(serve) => serve.run().await,
         }

@@ -117,6 +117,10 @@ pub struct Node {
     pub kubeconfigs: PathBuf,
     /// The kubelet's folder.
     pub root: PathBuf,
+    /// What must not outlive a boot: sandboxes' namespaces.
+    pub state: PathBuf,
+    /// Logs of containers.
+    pub pod_logs: PathBuf,
     /// containerd's socket.
     pub containerd: PathBuf,
     /// CNI plugins.
@@ -147,6 +151,8 @@ impl Node {
                 ("node-ip", self.address.to_string()),
                 ("address", self.address.to_string()),
                 ("root-dir", text(&self.root)),
+                ("state-dir", text(&self.state)),
+                ("pod-logs-dir", text(&self.pod_logs)),
                 ("container-runtime-endpoint", text(&self.containerd)),
                 ("cni-bin-dir", text(&self.cni_plugins)),
                 ("cni-conf-dir", text(&self.cni.join("net.d"))),

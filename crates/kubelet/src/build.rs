@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use daemon::shell::Shell;
@@ -24,6 +25,9 @@ use crate::volumes::Volumes;
 use crate::worker::pods::Pods;
 use crate::worker::task::Tools;
 
+/// Time between tries to reach containerd.
+const CONTAINERD_RETRY: Duration = Duration::from_millis(100);
+
 /// Runs a kubelet until shutdown. Containers go on without it.
 ///
 /// # Errors
@@ -36,8 +40,7 @@ pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
     let client = client::Client::new(&session, "kubelet").map_err(|status| anyhow::anyhow!(status.message))?;
     let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(client, &name));
 
-    let containerd = Containerd::connect(&flags.containerd_socket(), &flags.containerd_namespace).await?;
-    containerd.ensure_namespace().await?;
+    let Some(containerd) = connect(&flags, &shell).await else { return Ok(()) };
     let cgroups = Cgroups::detect("/sys/fs/cgroup".as_ref(), &flags.cgroup_root);
     cgroups.ensure_tree().context("make control groups")?;
     let network = network(&flags);
@@ -74,6 +77,32 @@ pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
         task.abort();
     }
     served.await.context("server")
+}
+
+/// Waits until containerd answers: it may start after us, or again while we
+/// start. `None` if we are told to stop first.
+async fn connect(flags: &Flags, shell: &Shell) -> Option<Containerd> {
+    let socket = flags.containerd_socket();
+    let mut said = false;
+    loop {
+        let connected = async {
+            let containerd = Containerd::connect(&socket, &flags.containerd_namespace).await?;
+            containerd.ensure_namespace().await?;
+            Ok::<_, crate::runtime::containerd::RuntimeError>(containerd)
+        };
+        match connected.await {
+            Ok(containerd) => return Some(containerd),
+            Err(error) if said => tracing::debug!(%error, "containerd does not answer yet"),
+            Err(error) => {
+                tracing::warn!(error = crate::images::chain(&error), "waiting for containerd");
+                said = true;
+            }
+        }
+        tokio::select! {
+            () = shell.shutdown.begun() => return None,
+            () = tokio::time::sleep(CONTAINERD_RETRY) => {}
+        }
+    }
 }
 
 fn network(flags: &Flags) -> Network {

@@ -24,7 +24,7 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("kubelet", &["reconcile", "client", "api", "daemon", "wire", "resources"]),
     ("kubectl", &["client", "api", "wire"]),
     ("kubeadm", &["client", "api", "daemon"]),
-    ("bench", &["store", "wire", "daemon", "client", "api"]),
+    ("bench", &["store", "wire", "daemon", "client", "api", "kubeadm"]),
     ("testkit", &["api", "apiserver", "client", "controller-manager", "daemon", "kubeadm", "kubelet", "resources", "scheduler", "store", "wire"]),
 ];
 

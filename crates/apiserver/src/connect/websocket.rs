@@ -16,7 +16,8 @@ use sha2::Digest as _;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use wire::node::exec_input::Input;
 use wire::node::exec_output::Output;
 use wire::node::{ExecInput, ExecOutput, ExecStart, TerminalSize};
@@ -113,7 +114,7 @@ async fn run(upgraded: hyper::upgrade::Upgraded, located: Located, start: ExecSt
         Err(status) => {
             let failure = client::of_grpc(&status).to_bytes();
             drop(to_client.send(message(ERROR, &failure)).await);
-            drop(to_client.close().await);
+            drop(to_client.send(goodbye()).await);
             return;
         }
     };
@@ -142,7 +143,13 @@ async fn run(upgraded: hyper::upgrade::Upgraded, located: Located, start: ExecSt
         }
     }
     // The client may be gone already.
+    drop(to_client.send(goodbye()).await);
     drop(to_client.close().await);
+}
+
+/// Clients take any other end than a normal one for a failure.
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 enum FromClient {

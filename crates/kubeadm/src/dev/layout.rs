@@ -151,6 +151,8 @@ impl Layout {
             pki: folder.join("pki"),
             kubeconfigs: folder.clone(),
             root: folder.join("kubelet"),
+            state: folder.join("run"),
+            pod_logs: folder.join("pod-logs"),
             containerd: folder.join("containerd.sock"),
             cni_plugins: self.cni_plugins.clone(),
             cni: folder.join("cni"),

@@ -123,10 +123,11 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|error| error.to_string())?;
     let call = sender.send_request(request);
-    tokio::pin!(connection);
+    tokio::pin!(connection, call);
     let response = tokio::select! {
-        response = call => response,
-        ended = &mut connection => { ended.map_err(|error| error.to_string())?; return Err("connection closed".to_owned()) }
+        response = &mut call => response,
+        // The server may close as soon as it has answered: the answer is in already.
+        _ended = &mut connection => call.await,
     };
     Ok(response.map_err(|error| error.to_string())?.status().as_u16())
 }
