@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use client::Client;
+use daemon::Clock;
 use reconcile::Loop;
 
 use crate::caches::Caches;
@@ -19,14 +20,22 @@ pub struct Context {
     pub root_ca: Arc<str>,
     /// The server, for what no shared cache holds; `None` in simulations.
     pub client: Option<Client>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
     inventory: OnceLock<Arc<Inventory>>,
 }
 
 impl Context {
     /// A context.
     #[must_use]
-    pub const fn new(flags: Flags, caches: Caches, root_ca: Arc<str>, client: Option<Client>) -> Self {
-        Self { flags, caches, root_ca, client, inventory: OnceLock::new() }
+    pub fn new(
+        flags: Flags,
+        caches: Caches,
+        root_ca: Arc<str>,
+        client: Option<Client>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { flags, caches, root_ca, client, clock, inventory: OnceLock::new() }
     }
 
     /// The metadata of all objects, followed from the first call on.
@@ -44,10 +53,16 @@ pub type Start = fn(&Context) -> Loop;
 pub const ALL: &[(&str, Start)] = &[
     ("replicaset-controller", crate::replicaset::start),
     ("deployment-controller", crate::deployment::start),
+    ("daemonset-controller", crate::daemonset::start),
     ("endpointslice-controller", crate::endpointslice::start),
     ("endpoints-controller", crate::endpoints::start),
     ("namespace-controller", crate::namespace::start),
     ("garbage-collector-controller", crate::garbage_collector::start),
     ("serviceaccount-controller", crate::service_account::start),
     ("root-ca-certificate-publisher-controller", crate::root_ca::start),
+    ("node-lifecycle-controller", crate::node_lifecycle::start),
+    ("taint-eviction-controller", crate::taint_eviction::start),
+    ("node-ipam-controller", crate::node_ipam::start),
+    ("pod-garbage-collector-controller", crate::pod_gc::start),
+    ("ttl-after-finished-controller", crate::ttl_after_finished::start),
 ];

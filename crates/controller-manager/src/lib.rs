@@ -7,6 +7,7 @@
 
 pub mod caches;
 pub mod controllers;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
@@ -15,15 +16,21 @@ pub mod garbage_collector;
 pub mod inventory;
 pub mod namespace;
 pub mod namespaces;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod nodes;
 pub mod owners;
+pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_pods;
 pub mod status;
+pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
+pub mod ttl_after_finished;
 
 use std::sync::Arc;
 
@@ -105,7 +112,7 @@ async fn lead(
     let recorder = Recorder::start(&client, "controllermanager", None, time(&shell.clock));
     let runtime = Runtime::new(client.clone(), recorder, time(&shell.clock), metrics);
     let caches = Caches::following(client.clone());
-    let context = Context::new(flags, caches, root_ca, Some(client));
+    let context = Context::new(flags, caches, root_ca, Some(client), Arc::clone(&shell.clock));
     runtime.run(build(&context), stop).await;
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use api::metav1;
 use api::types::core::v1::{Pod, PodCondition, PodTemplateSpec};
 use jiff::Timestamp;
+use reconcile::Action;
+use serde_json::json;
 
 /// `status.phase`, `Pending` where there is none yet.
 #[must_use]
@@ -110,4 +112,30 @@ pub fn from_template(template: &PodTemplateSpec, namespace: &str, controller: &s
 #[must_use]
 pub fn name_prefix(controller: &str) -> String {
     format!("{controller}-")
+}
+
+/// Says in the pod's status why it is being deleted, and with `phase` also how
+/// it ended; `None` where that is said already.
+#[must_use]
+pub fn mark_disrupted(pod: &Pod, reason: &str, message: &str, phase: Option<&str>, now: Timestamp) -> Option<Action> {
+    const TARGET: &str = "DisruptionTarget";
+    if phase.is_none() && condition(pod, TARGET).is_some_and(|said| said.reason.as_deref() == Some(reason)) {
+        return None;
+    }
+    let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    conditions.retain(|condition| condition.type_ != TARGET);
+    conditions.push(PodCondition {
+        type_: TARGET.to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(crate::status::time(now)),
+        ..PodCondition::default()
+    });
+    let mut status = json!({"conditions": conditions});
+    if let Some(phase) = phase {
+        status["phase"] = phase.into();
+    }
+    let version = &pod.metadata.resource_version;
+    Some(Action::patch_status(pod, json!({"metadata": {"resourceVersion": version}, "status": status})))
 }

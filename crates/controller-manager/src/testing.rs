@@ -25,7 +25,7 @@ pub(crate) fn now() -> Timestamp {
 /// A controller context whose caches nobody fills.
 pub(crate) fn context() -> Context {
     let flags = Flags::try_parse_from(["kube-controller-manager", "--kubeconfig=none"]).expect("valid flags");
-    Context::new(flags, Caches::default(), "".into(), None)
+    Context::new(flags, Caches::default(), "".into(), None, daemon::SystemClock::shared())
 }
 
 /// A pod labelled `app=web`, merged with changes.
@@ -105,7 +105,9 @@ pub(crate) fn kubelet(world: &mut World, dice: &mut Dice) -> bool {
     }
     let now = api::time::format(world.now);
     world.edit::<Pod>(&key, |pod| {
-        pod.set_at(&["spec", "nodeName"], "node-1");
+        if pod.text(&["spec", "nodeName"]).is_empty() {
+            pod.set_at(&["spec", "nodeName"], "node-1");
+        }
         pod.set_at(&["status", "phase"], "Running");
         let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": now}]);
         pod.set_at(&["status", "conditions"], ready);

@@ -58,7 +58,7 @@ pub enum Action {
 /// What must hold for the rest of a plan to be carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Guard {
-    /// There is no object there with this uid.
+    /// There is no object there with this uid, or, if the uid is empty, none at all.
     Absent {
         /// Where.
         target: Target,

@@ -125,7 +125,7 @@ impl Executor {
                 Err(status) => Err(status),
                 Ok(found) => {
                     let object = Object::from_slice(&found.json).map_err(Status::internal)?;
-                    if object.uid() == uid {
+                    if uid.is_empty() || object.uid() == uid {
                         return Err(Status::new(Reason::Conflict, format!("{} still exists", target.name)));
                     }
                     Ok(())

@@ -8,6 +8,9 @@ mod revisions;
 mod scale;
 mod status;
 
+pub(crate) use revisions::short_hash;
+pub(crate) use scale::resolve;
+
 use std::sync::Arc;
 
 use api::ObjectKey;

@@ -181,7 +181,7 @@ impl World {
         let holds = match guard {
             Guard::Absent { target, uid } => {
                 let place = (resource_of(target), ObjectKey::new(&*target.namespace, &*target.name));
-                self.objects.get(&place).is_none_or(|object| object.uid() != uid)
+                self.objects.get(&place).is_none_or(|object| !uid.is_empty() && object.uid() != uid)
             }
             Guard::Empty(targets) => targets.iter().all(|target| {
                 let resource = resource_of(target);

@@ -1,0 +1,90 @@
+//! Keeps one pod on each node that a daemon set fits (upstream:
+//! `pkg/controller/daemon`).
+
+mod plan;
+mod revisions;
+mod template;
+#[cfg(test)]
+mod tests;
+mod update;
+
+use std::sync::Arc;
+
+use api::ObjectKey;
+use api::types::apps::v1::{ControllerRevision, DaemonSet};
+use api::types::core::v1::{Node, Pod};
+use client::{Cache, Change};
+use reconcile::wiring::controller_of;
+use reconcile::{Loop, Moment, Plan, Reconciler};
+
+use crate::caches::{CONTROLLER, NAMESPACE, orphans_in};
+use crate::controllers::Context;
+use crate::owners;
+
+/// The loop's caches.
+pub struct DaemonSets {
+    sets: Arc<Cache<DaemonSet>>,
+    pods: Arc<Cache<Pod>>,
+    nodes: Arc<Cache<Node>>,
+    revisions: Arc<Cache<ControllerRevision>>,
+}
+
+/// What a plan is made of.
+pub struct Observed {
+    set: Arc<DaemonSet>,
+    /// Its pods, and those of the namespace that nobody controls.
+    pods: Vec<Arc<Pod>>,
+    nodes: Vec<Arc<Node>>,
+    revisions: Vec<Arc<ControllerRevision>>,
+    /// The revision, whoever's, that has the name of the one to create.
+    namesake: Option<Arc<ControllerRevision>>,
+}
+
+/// The loop, wired.
+pub fn start(context: &Context) -> Loop {
+    let (sets, pods) = (context.caches.daemon_sets(), context.caches.pods());
+    let (nodes, revisions) = (context.caches.nodes(), context.caches.controller_revisions());
+    let (by_pod, by_node) = (Arc::clone(&sets), Arc::clone(&sets));
+    let reconciler = DaemonSets {
+        sets: Arc::clone(&sets),
+        pods: Arc::clone(&pods),
+        nodes: Arc::clone(&nodes),
+        revisions: Arc::clone(&revisions),
+    };
+    Loop::new(reconciler, context.flags.concurrent_daemonset_syncs)
+        .own(&sets)
+        .owned(&pods, "DaemonSet")
+        .mapped(&pods, move |change| adopters(&by_pod, change))
+        .owned(&revisions, "DaemonSet")
+        .mapped(&nodes, move |change| {
+            let matters = change.old.map(|node| plan::concern(node)) != change.new.map(|node| plan::concern(node));
+            let all = if matters { by_node.list() } else { Vec::new() };
+            all.iter().map(|set| ObjectKey::of(&**set)).collect()
+        })
+}
+
+/// The daemon sets that may want a pod without controller.
+fn adopters(sets: &Cache<DaemonSet>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
+    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
+    let candidates = sets.indexed(NAMESPACE, &change.key.namespace);
+    let selecting = candidates.iter().filter(|set| plan::selector(set).matches(&pod.metadata.labels));
+    selecting.map(|set| ObjectKey::of(&**set)).collect()
+}
+
+impl Reconciler for DaemonSets {
+    const NAME: &'static str = "daemonset";
+    type Observed = Observed;
+
+    fn observe(&self, key: &ObjectKey) -> Option<Observed> {
+        let set = self.sets.get_key(key)?;
+        let mut pods = self.pods.indexed(CONTROLLER, owners::uid(&*set));
+        pods.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+        let revisions = self.revisions.indexed(CONTROLLER, owners::uid(&*set));
+        let namesake = self.revisions.get(&key.namespace, &revisions::new_name(&set));
+        Some(Observed { set, pods, nodes: self.nodes.list(), revisions, namesake })
+    }
+
+    fn plan(&self, observed: &Observed, moment: &Moment) -> Plan {
+        plan::plan(observed, moment)
+    }
+}
