@@ -55,12 +55,11 @@ impl<'a> Path<'a> {
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut has_parent = false;
-        if let Some(parent) = self.parent {
-            if !matches!(parent.step, Step::Root) {
+        if let Some(parent) = self.parent
+            && !matches!(parent.step, Step::Root) {
                 has_parent = true;
                 parent.fmt(f)?;
             }
-        }
         match self.step {
             Step::Root => f.write_str("<nil>"),
             Step::Name(name) if has_parent => write!(f, ".{name}"),
@@ -283,7 +282,7 @@ mod tests {
     fn several_errors_are_bracketed_once_each() {
         let path = Path::new("a");
         let one = FieldError::required(&path, "");
-        assert_eq!(aggregate(&[one.clone()]), "a: Required value");
+        assert_eq!(aggregate(std::slice::from_ref(&one)), "a: Required value");
         let other = FieldError::forbidden(&path, "no");
         assert_eq!(aggregate(&[one.clone(), other, one]), "[a: Required value, a: Forbidden: no]");
     }

@@ -242,7 +242,7 @@ impl<'s> Decoder<'s> {
             (Shape::MicroTime, Wire::Bytes(bytes)) => timestamp(bytes, time::format_micro)?,
             (Shape::Duration, Wire::Bytes(bytes)) => go_duration(numbers(bytes)?.0).into(),
             (Shape::Any | Shape::Fields, Wire::Bytes(bytes)) => match raw_field(bytes)? {
-                Some(raw) if raw.is_empty() => Value::Null,
+                Some([]) => Value::Null,
                 Some(raw) => serde_json::from_slice(raw).map_err(|_| unsupported())?,
                 None if bytes.is_empty() => Value::Null,
                 None => return Err(unsupported()),
@@ -280,11 +280,10 @@ fn empty(shape: &Shape) -> Value {
 fn text_field(bytes: &[u8], wanted: u32) -> Result<Option<String>, ProtobufError> {
     let mut found = None;
     for field in Fields(bytes) {
-        if let (number, Wire::Bytes(text)) = field? {
-            if number == wanted {
+        if let (number, Wire::Bytes(text)) = field?
+            && number == wanted {
                 found = Some(utf8(text)?);
             }
-        }
     }
     Ok(found)
 }

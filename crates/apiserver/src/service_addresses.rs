@@ -71,7 +71,7 @@ impl ServiceAddresses {
                 companions.operations.push(Operation::put(key, owner));
             }
         }
-        let freed_ips = held_ips.iter().filter(|ip| !wanted_ips.contains(ip)).map(|ip| address_key(ip));
+        let freed_ips = held_ips.iter().filter(|ip| !wanted_ips.contains(ip)).map(address_key);
         let freed_ports = held_ports.iter().filter(|port| !wanted_ports.contains(port)).map(|port| port_key(*port));
         companions.operations.extend(freed_ips.chain(freed_ports).map(Operation::delete));
         Ok(companions)

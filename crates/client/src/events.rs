@@ -156,8 +156,8 @@ impl Sender {
             reason: note.reason.clone(),
             message: note.message.clone(),
         };
-        if let Some(sent) = self.sent.get_mut(&identity) {
-            if note.at.as_second() - sent.last.as_second() < WINDOW_SECONDS {
+        if let Some(sent) = self.sent.get_mut(&identity)
+            && note.at.as_second() - sent.last.as_second() < WINDOW_SECONDS {
                 let patch = Patch::Merge(serde_json::json!({
                     "count": sent.count + 1,
                     "lastTimestamp": api::time::format(note.at),
@@ -173,7 +173,6 @@ impl Sender {
                     Err(status) => return Err(status),
                 }
             }
-        }
         let event = self.event(&note);
         let created = self.client.create(&event).await?;
         if self.sent.len() > REMEMBERED {

@@ -24,7 +24,7 @@ pub enum KubeconfigError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: api::yaml::YamlError,
+        source: Box<api::yaml::YamlError>,
     },
     /// The file's content is not a kubeconfig.
     #[error("kubeconfig {path} has a field of the wrong type")]
@@ -223,7 +223,7 @@ impl Kubeconfig {
         let text = std::fs::read_to_string(path)
             .map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
         let value =
-            api::yaml::parse(&text).map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source })?;
+            api::yaml::parse(&text).map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let mut config: Self = serde_json::from_value(value)
             .map_err(|source| KubeconfigError::Shape { path: path.to_owned(), source })?;
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));

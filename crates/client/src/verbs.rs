@@ -168,11 +168,10 @@ pub fn to_grpc(status: &Status) -> tonic::Status {
 /// clients would see.
 #[must_use]
 pub fn of_grpc(status: &tonic::Status) -> Status {
-    if !status.details().is_empty() {
-        if let Some(found) = serde_json::from_slice(status.details()).ok().as_ref().and_then(Status::from_json) {
+    if !status.details().is_empty()
+        && let Some(found) = serde_json::from_slice(status.details()).ok().as_ref().and_then(Status::from_json) {
             return found;
         }
-    }
     let reason = match status.code() {
         Code::Unauthenticated => Reason::Unauthorized,
         Code::PermissionDenied => Reason::Forbidden,

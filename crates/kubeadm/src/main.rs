@@ -1,5 +1,7 @@
 //! `kubeadm`.
 
+#![expect(clippy::print_stdout, reason = "its output is what people run it for")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -2,6 +2,8 @@
 //! namespace of the test's own, with the API server faked. Needs root and
 //! Debian's containerd, runc, CNI plugins and busybox-static.
 
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a test of the real thing runs on the machine's own clock, and says how quick it was")]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -51,12 +51,16 @@ impl Rest {
             identity: session.identity.clone(),
             server_name: None,
         };
+        let mut tcp = HttpConnector::new();
+        // A small body must not wait for the acknowledgement of the head.
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(client_tls(&files, &[])?)
             .https_only()
             .enable_http1()
             .enable_http2()
-            .build();
+            .wrap_connector(tcp);
         let token = session.token.as_ref().map(|token| token.read()).transpose()?;
         let token = token.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let client = Client::builder(TokioExecutor::new()).build(connector);

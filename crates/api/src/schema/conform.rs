@@ -75,11 +75,10 @@ impl<'s> Walk<'s> {
             self.note_unknown(&name);
         }
         for (name, field) in &of.fields {
-            if !object.contains_key(name) {
-                if let Some(value) = self.filled(field) {
+            if !object.contains_key(name)
+                && let Some(value) = self.filled(field) {
                     object.insert(name.clone(), value);
                 }
-            }
         }
         self.owner = outer;
         Ok(())
@@ -117,24 +116,7 @@ impl<'s> Walk<'s> {
             | (Shape::String, Value::String(_))
             | (Shape::Bool, Value::Bool(_)) => Ok(()),
             (Shape::Float, Value::Number(_)) => Ok(()),
-            (Shape::Int32 | Shape::Int64, Value::Number(number)) => {
-                let fits = match (shape, number.as_i64()) {
-                    (Shape::Int32, Some(value)) => i32::try_from(value).is_ok(),
-                    (_, value) => value.is_some(),
-                };
-                if fits {
-                    return Ok(());
-                }
-                // Go's YAML and JSON readers turn 3.0 into 3.
-                match number.as_f64() {
-                    #[expect(clippy::cast_possible_truncation, reason = "checked to be a whole number in range")]
-                    Some(float) if float.fract() == 0.0 && float.abs() < 2_147_483_648.0 => {
-                        *value = Value::from(float as i64);
-                        Ok(())
-                    }
-                    _ => Err(self.mismatch(&format!("number {number}"), shape, field)),
-                }
-            }
+            (Shape::Int32 | Shape::Int64, Value::Number(_)) => self.integer(shape, field, value),
             (Shape::IntOrString, Value::String(_)) => Ok(()),
             (Shape::IntOrString, Value::Number(number)) => {
                 match number.as_i64().is_some_and(|value| i32::try_from(value).is_ok()) {
@@ -171,6 +153,25 @@ impl<'s> Walk<'s> {
                 };
                 Err(self.mismatch(&found, shape, field))
             }
+        }
+    }
+
+    /// An integer in its type's range; Go's readers turn 3.0 into 3.
+    fn integer(&self, shape: &Shape, field: &Field, value: &mut Value) -> Result<(), TypeMismatch> {
+        let fits = match (shape, value.as_i64()) {
+            (Shape::Int32, Some(number)) => i32::try_from(number).is_ok(),
+            (_, number) => number.is_some(),
+        };
+        if fits {
+            return Ok(());
+        }
+        match value.as_f64() {
+            #[expect(clippy::cast_possible_truncation, reason = "checked to be a whole number in range")]
+            Some(float) if float.fract() == 0.0 && float.abs() < 2_147_483_648.0 => {
+                *value = Value::from(float as i64);
+                Ok(())
+            }
+            _ => Err(self.mismatch(&format!("number {value}"), shape, field)),
         }
     }
 

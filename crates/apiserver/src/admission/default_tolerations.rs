@@ -15,11 +15,10 @@ pub(super) struct DefaultTolerationSeconds;
 impl Plugin for DefaultTolerationSeconds {
     fn mutate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async move {
-            if request.is("", "pods", "") && request.operation == Operation::Create {
-                if let Some(pod) = &mut request.object {
+            if request.is("", "pods", "") && request.operation == Operation::Create
+                && let Some(pod) = &mut request.object {
                     add(pod);
                 }
-            }
             Ok(())
         })
     }

@@ -57,11 +57,10 @@ impl ServiceAccount {
         if wanted {
             mount_token(pod);
         }
-        if pod.at(&["spec", "imagePullSecrets"]).is_none() {
-            if let Some(secrets) = account.get("imagePullSecrets") {
+        if pod.at(&["spec", "imagePullSecrets"]).is_none()
+            && let Some(secrets) = account.get("imagePullSecrets") {
                 pod.set_at(&["spec", "imagePullSecrets"], secrets.clone());
             }
-        }
         Ok(())
     }
 

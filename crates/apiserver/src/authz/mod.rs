@@ -75,7 +75,9 @@ impl Authorizer {
     }
 
     /// Whether a user may do something; the reason is for the user to read.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Why not, as far as that is for the user to know.
     pub fn allows(&self, user: &User, attributes: &Attributes) -> Result<String, String> {
         if user.is_in(MASTERS) {
             return Ok("system:masters may do everything".to_owned());

@@ -108,11 +108,10 @@ impl NodeAuthorizer {
 
     fn references(&self, pod: &Stored) -> Arc<References> {
         let mut known = self.references.lock();
-        if let Some((revision, references)) = known.get(pod.uid()) {
-            if *revision == pod.revision {
+        if let Some((revision, references)) = known.get(pod.uid())
+            && *revision == pod.revision {
                 return Arc::clone(references);
             }
-        }
         let read = serde_json::from_slice(&pod.json).map(|pod| find_references(&pod)).unwrap_or_default();
         let references = Arc::new(read);
         if known.len() >= REMEMBERED {

@@ -110,13 +110,12 @@ impl Resource {
     #[must_use]
     pub fn list(&self, selected: &Selected, limit: usize, after: Option<&str>) -> (Vec<Arc<Stored>>, Option<usize>) {
         let state = self.state.read();
-        if let (Some(name), None) = (selected.name(), after) {
-            if !selected.namespace.is_empty() {
+        if let (Some(name), None) = (selected.name(), after)
+            && !selected.namespace.is_empty() {
                 let key = format!("{}/{name}", selected.namespace);
                 let found = state.objects.get(&*key).filter(|object| selected.includes(object));
                 return (found.cloned().into_iter().collect(), Some(0));
             }
-        }
         let scope = if selected.namespace.is_empty() { String::new() } else { format!("{}/", selected.namespace) };
         let start = match after {
             Some(after) => Bound::Excluded(after),

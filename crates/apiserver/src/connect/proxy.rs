@@ -114,7 +114,7 @@ fn pick_endpoint(gate: &Gate, service: &Address, port: &str) -> Result<(Address,
     let service_ports = spec.at(&["spec", "ports"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let wanted = service_ports
         .iter()
-        .find(|one| port.is_empty() || one["name"] == port || one["port"].to_string() == port)
+        .find(|one| port.is_empty() || one["name"] == port || one["port"] == port)
         .ok_or_else(|| Status::bad_request(format!("service {:?} has no port {port:?}", service.name)))?;
     let mut candidates = Vec::new();
     for slice in slices.list(&selected, 0, None).0 {
@@ -193,12 +193,9 @@ async fn to_pod(located: Located, port: u32, path: &str, request: Request<Incomi
     // The sender must live as long as the body.
     let data = stream::unfold((body, sender), |(mut body, sender)| async {
         loop {
-            match body.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some((data, (body, sender))),
-                    Err(_) => continue,
-                },
-                Err(_) => return None,
+            // Trailers are not passed on.
+            if let Ok(data) = body.frame().await?.ok()?.into_data() {
+                return Some((data, (body, sender)));
             }
         }
     });

@@ -387,14 +387,13 @@ impl Watch {
     pub fn progress(&mut self) -> u64 {
         let complete = self.cache.revision();
         // Only if nothing of ours lies between: else `next` will report it first.
-        if let Ok((changes, seen)) = self.resource.since(self.at, &self.selected, BATCH) {
-            if changes.is_empty() {
+        if let Ok((changes, seen)) = self.resource.since(self.at, &self.selected, BATCH)
+            && changes.is_empty() {
                 self.at = seen.max(self.at);
                 if self.resource.last_change() <= self.at {
                     self.at = self.at.max(complete);
                 }
             }
-        }
         self.at
     }
 }

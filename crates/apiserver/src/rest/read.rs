@@ -208,23 +208,21 @@ impl WatchFrames {
         if let Some(at) = self.delivered {
             tokio::time::sleep_until(at + GATHER).await;
         }
-        loop {
-            let until = if self.bookmarks { self.ends.min(self.next_bookmark) } else { self.ends };
-            tokio::select! {
-                batch = self.watch.next() => {
-                    self.delivered = Some(Instant::now());
-                    return Some(batch.and_then(|batch| self.frames(&batch)));
+        let until = if self.bookmarks { self.ends.min(self.next_bookmark) } else { self.ends };
+        tokio::select! {
+            batch = self.watch.next() => {
+                self.delivered = Some(Instant::now());
+                Some(batch.and_then(|batch| self.frames(&batch)))
+            }
+            () = self.shutdown.begun() => None,
+            () = tokio::time::sleep_until(until) => {
+                let now = Instant::now();
+                if now >= self.ends {
+                    return None;
                 }
-                () = self.shutdown.begun() => return None,
-                () = tokio::time::sleep_until(until) => {
-                    let now = Instant::now();
-                    if now >= self.ends {
-                        return None;
-                    }
-                    self.next_bookmark = now + BOOKMARK;
-                    let revision = self.watch.progress();
-                    return Some(Ok(frame("BOOKMARK", self.bookmark(revision, false).to_string().as_bytes())));
-                }
+                self.next_bookmark = now + BOOKMARK;
+                let revision = self.watch.progress();
+                Some(Ok(frame("BOOKMARK", self.bookmark(revision, false).to_string().as_bytes())))
             }
         }
     }

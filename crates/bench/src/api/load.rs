@@ -24,11 +24,15 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(server: &str, files: &ClientFiles) -> anyhow::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        // A small body must not wait for the acknowledgement of the head.
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(client_tls(files, &[])?)
             .https_only()
             .enable_http2()
-            .build();
+            .wrap_connector(tcp);
         let mut builder = Client::builder(TokioExecutor::new());
         builder.http2_initial_stream_window_size(8 << 20).http2_initial_connection_window_size(16 << 20);
         Ok(Self { client: builder.build(connector), server: server.to_owned() })

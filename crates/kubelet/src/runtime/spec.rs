@@ -305,9 +305,9 @@ pub fn capabilities(asked: Option<&Capabilities>, is_privileged: bool, available
         .iter()
         .copied()
         .filter(|name| {
-            let base = is_privileged || (DEFAULT_CAPABILITIES.contains(name) && !has(&drop, "ALL"));
-            let added = has(&add, "ALL") || has(&add, name);
-            is_privileged || (added || base) && !(has(&drop, name) && !has(&add, name))
+            let by_default = DEFAULT_CAPABILITIES.contains(name) && !has(&drop, "ALL");
+            let named = has(&add, name);
+            is_privileged || named || ((by_default || has(&add, "ALL")) && !has(&drop, name))
         })
         .collect()
 }

@@ -82,8 +82,8 @@ async fn connect(mut process: Process, input: Streaming<pb::ExecInput>, sender: 
     let stderr = process.stderr.take();
     let outputs = async {
         tokio::join!(
-            pump(stdout, &sender, |data| Output::Stdout(data)),
-            pump(stderr, &sender, |data| Output::Stderr(data)),
+            pump(stdout, &sender, Output::Stdout),
+            pump(stderr, &sender, Output::Stderr),
         );
     };
     let feeding = feed(&process, input, stdin);

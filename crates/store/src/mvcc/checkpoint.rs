@@ -109,7 +109,6 @@ pub(super) fn read_index(path: &Path, meta: Meta) -> Option<(Index, u64)> {
     Some((Index::from_sorted(keys), complete))
 }
 
-#[expect(clippy::type_complexity, reason = "taken apart by its one caller, above")]
 fn parse(data: Bytes) -> Option<(Vec<(Bytes, KeyMeta)>, u64, u64)> {
     let mut reader = Reader::new(data);
     if reader.u32()? != MAGIC {

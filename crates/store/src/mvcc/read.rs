@@ -196,7 +196,6 @@ impl Mvcc {
     }
 
     /// Changes from the engine, before the first revision that memory holds.
-    #[expect(clippy::type_complexity, reason = "used by its one caller, above")]
     fn saved_changes(
         &self,
         start: &[u8],
