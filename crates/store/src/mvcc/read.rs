@@ -165,7 +165,6 @@ impl Mvcc {
     }
 
     /// Changes from memory, or the first revision that memory holds.
-    #[expect(clippy::type_complexity, reason = "used by its one caller, above")]
     fn recent_changes(
         &self,
         start: &[u8],
