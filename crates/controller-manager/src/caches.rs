@@ -21,6 +21,8 @@ pub const CONTROLLER: &str = "controller";
 pub const NAMESPACE: &str = "namespace";
 /// Index of pods by node, and of endpoint slices by service.
 pub const TIED_TO: &str = "tied to";
+/// Index of pods that wait to be counted, by the job that controls them.
+pub const TRACKED: &str = "tracked";
 
 /// The namespace of the leases by which nodes say that they live.
 const NODE_LEASES: &str = "kube-node-lease";
@@ -66,6 +68,13 @@ fn namespace<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
 
 fn node(pod: &Pod) -> Vec<String> {
     pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect()
+}
+
+fn tracking_job(pod: &Pod) -> Vec<String> {
+    let tracked = pod.metadata.finalizers.iter().flatten().any(|one| one == crate::job::TRACKING);
+    let owner = controller_of(&pod.metadata).filter(|owner| tracked && owner.kind == "Job");
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    owner.map(|owner| format!("{namespace}/{}", owner.name)).into_iter().collect()
 }
 
 fn service(slice: &EndpointSlice) -> Vec<String> {
@@ -152,7 +161,7 @@ impl Caches {
     #[must_use]
     pub fn pods(&self) -> Arc<Cache<Pod>> {
         let indexes: Vec<(&'static str, IndexTerms<Pod>)> =
-            vec![(CONTROLLER, controller), (NAMESPACE, namespace), (TIED_TO, node)];
+            vec![(CONTROLLER, controller), (NAMESPACE, namespace), (TIED_TO, node), (TRACKED, tracking_job)];
         self.of(&self.pods, Scope::default(), indexes)
     }
 

@@ -54,6 +54,7 @@ pub const ALL: &[(&str, Start)] = &[
     ("replicaset-controller", crate::replicaset::start),
     ("deployment-controller", crate::deployment::start),
     ("daemonset-controller", crate::daemonset::start),
+    ("job-controller", crate::job::start),
     ("endpointslice-controller", crate::endpointslice::start),
     ("endpoints-controller", crate::endpoints::start),
     ("namespace-controller", crate::namespace::start),

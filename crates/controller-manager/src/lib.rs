@@ -14,6 +14,7 @@ pub mod endpointslice;
 pub mod flags;
 pub mod garbage_collector;
 pub mod inventory;
+pub mod job;
 pub mod namespace;
 pub mod namespaces;
 pub mod node_ipam;

@@ -21,13 +21,19 @@ where
     if old == new {
         return None;
     }
-    if let (Value::Object(old), Value::Object(new)) = (&old, &mut new) {
-        for field in old.keys() {
-            // In a merge patch, null removes.
-            new.entry(field.clone()).or_insert(Value::Null);
+    remove_missing(&old, &mut new);
+    Some(Action::patch_status(object, json!({"status": new})))
+}
+
+/// Makes a merge patch remove what `new` does not have, at any depth.
+fn remove_missing(old: &Value, new: &mut Value) {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return };
+    for (field, before) in old {
+        match new.get_mut(field) {
+            Some(after) => remove_missing(before, after),
+            None => drop(new.insert(field.clone(), Value::Null)),
         }
     }
-    Some(Action::patch_status(object, json!({"status": new})))
 }
 
 /// A count as upstream writes it: nothing for zero.
@@ -46,4 +52,20 @@ pub fn whole(number: usize) -> i32 {
 #[must_use]
 pub fn time(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_removes_what_is_no_longer_said_at_any_depth() {
+        let old = json!({"a": 1, "list": [1], "nested": {"x": [1], "y": 2}});
+        let new = json!({"list": [], "nested": {"y": 2}});
+        let mut patch = new.clone();
+        remove_missing(&old, &mut patch);
+        let mut patched = old;
+        api::patch::merge_patch(&mut patched, patch);
+        assert_eq!(patched, new);
+    }
 }

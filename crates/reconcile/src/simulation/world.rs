@@ -141,15 +141,20 @@ impl World {
             }
             Action::Update { target, object } => {
                 let new = Object::from_value(object.clone()).map_err(malformed)?;
-                self.replace(target, |_| Ok(new))?;
+                if !self.replace(target, |_| Ok(new))? {
+                    return Ok(None);
+                }
             }
             Action::Patch { target, patch } => {
                 let (Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Json(patch) | Patch::Apply(patch)) = patch;
-                self.replace(target, |old| {
+                let changed = self.replace(target, |old| {
                     let mut value = old.into_value();
                     api::patch::merge_patch(&mut value, patch.clone());
                     Object::from_value(value).map_err(malformed)
                 })?;
+                if !changed {
+                    return Ok(None);
+                }
             }
             Action::Delete { target, options, announce } => {
                 self.delete(target, options)?;
@@ -209,11 +214,12 @@ impl World {
         Ok(key.name)
     }
 
+    /// Stores a change; whether there was one.
     fn replace(
         &mut self,
         target: &Target,
         change: impl FnOnce(Object) -> Result<Object, Status>,
-    ) -> Result<(), Status> {
+    ) -> Result<bool, Status> {
         let place = (resource_of(target), ObjectKey::new(&*target.namespace, &*target.name));
         let Some(old) = self.objects.get(&place).cloned() else {
             return Err(Status::not_found(&target.group, &target.resource, &target.name));
@@ -228,10 +234,11 @@ impl World {
             Some(status) => kept.set("status", status),
             None => drop(kept.remove("status")),
         }
-        if kept != old {
-            self.store(place, kept, old.get("spec"));
+        if kept == old {
+            return Ok(false);
         }
-        Ok(())
+        self.store(place, kept, old.get("spec"));
+        Ok(true)
     }
 
     fn delete(&mut self, target: &Target, options: &DeleteOptions) -> Result<(), Status> {

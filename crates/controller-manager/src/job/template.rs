@@ -1,0 +1,42 @@
+//! The pod that a job starts.
+
+use api::types::batch::v1::Job;
+use api::types::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+
+use super::TRACKING;
+use super::indexes::INDEX;
+use crate::{owners, pods};
+
+/// A pod of the job; with an index for an indexed one.
+pub(super) fn pod(job: &Job, index: Option<i32>) -> Pod {
+    let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let owner = owners::controller_reference(job);
+    let mut pod = pods::from_template(&template, owners::namespace(job), owners::name(job), owner);
+    let finalizers = pod.metadata.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|one| one == TRACKING) {
+        finalizers.push(TRACKING.to_owned());
+    }
+    let Some(index) = index else { return pod };
+    let text = index.to_string();
+    pod.metadata.generate_name = Some(format!("{}-{index}-", owners::name(job)));
+    pod.metadata.annotations.get_or_insert_default().insert(INDEX.to_owned(), text.clone());
+    pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), text);
+    let spec = pod.spec.get_or_insert_default();
+    spec.hostname = Some(format!("{}-{index}", owners::name(job)));
+    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(tell_index);
+    pod
+}
+
+fn tell_index(container: &mut Container) {
+    const NAME: &str = "JOB_COMPLETION_INDEX";
+    let environment = container.env.get_or_insert_default();
+    if environment.iter().any(|variable| variable.name == NAME) {
+        return;
+    }
+    let field = ObjectFieldSelector { field_path: format!("metadata.labels['{INDEX}']"), ..Default::default() };
+    environment.push(EnvVar {
+        name: NAME.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
+    });
+}
