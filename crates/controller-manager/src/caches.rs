@@ -78,7 +78,8 @@ fn tracking_job(pod: &Pod) -> Vec<String> {
 }
 
 fn service(slice: &EndpointSlice) -> Vec<String> {
-    let name = slice.metadata.labels.as_ref().and_then(|labels| labels.get(crate::endpointslice::SERVICE_NAME));
+    let name =
+        slice.metadata.labels.as_ref().and_then(|labels| labels.get(crate::endpointslice::SERVICE_NAME));
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
     name.map(|name| format!("{namespace}/{name}")).into_iter().collect()
 }
@@ -90,7 +91,12 @@ impl Caches {
         Self { client: Some(client), ..Self::default() }
     }
 
-    fn of<K: Cached>(&self, shared: &Shared<K>, scope: Scope, indexes: Vec<(&'static str, IndexTerms<K>)>) -> Arc<Cache<K>> {
+    fn of<K: Cached>(
+        &self,
+        shared: &Shared<K>,
+        scope: Scope,
+        indexes: Vec<(&'static str, IndexTerms<K>)>,
+    ) -> Arc<Cache<K>> {
         let cache = shared.get_or_init(|| match &self.client {
             Some(client) => Cache::start_indexed(client, scope, indexes),
             None => Arc::new(Cache::empty(indexes)),
@@ -101,10 +107,8 @@ impl Caches {
     /// The root CA's config maps, the only ones that a controller reads.
     #[must_use]
     pub fn root_ca_config_maps(&self) -> Arc<Cache<ConfigMap>> {
-        let scope = Scope {
-            fields: format!("metadata.name={}", crate::root_ca::CONFIG_MAP),
-            ..Scope::default()
-        };
+        let scope =
+            Scope { fields: format!("metadata.name={}", crate::root_ca::CONFIG_MAP), ..Scope::default() };
         self.of(&self.config_maps, scope, vec![])
     }
 

@@ -75,7 +75,8 @@ pub struct Flags {
 }
 
 fn seconds(text: &str) -> Result<std::time::Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|error| format!("{text:?} is no duration: {error}"))?;
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error| format!("{text:?} is no duration: {error}"))?;
     span.try_into().map_err(|_| format!("{text:?} is negative"))
 }
 

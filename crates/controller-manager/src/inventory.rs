@@ -174,7 +174,10 @@ impl Inventory {
     }
 
     /// Calls `subscriber` at each change; what is there already is reported as new first.
-    pub fn subscribe(&self, subscriber: impl Fn(Option<&Arc<Entry>>, Option<&Arc<Entry>>) + Send + Sync + 'static) {
+    pub fn subscribe(
+        &self,
+        subscriber: impl Fn(Option<&Arc<Entry>>, Option<&Arc<Entry>>) + Send + Sync + 'static,
+    ) {
         let mut subscribers = self.subscribers.lock();
         let present: Vec<Arc<Entry>> = self.state.read().entries.values().cloned().collect();
         for entry in &present {
@@ -270,7 +273,9 @@ impl Inventory {
                 self.replace(kind, items.iter().filter_map(|json| read(kind, json)).collect());
             }
             Step::Applied { json, .. } => read(kind, &json).into_iter().for_each(|entry| self.insert(entry)),
-            Step::Deleted { json, .. } => read(kind, &json).into_iter().for_each(|entry| self.remove(&entry.uid)),
+            Step::Deleted { json, .. } => {
+                read(kind, &json).into_iter().for_each(|entry| self.remove(&entry.uid))
+            }
             Step::Progress { .. } => {}
         }
         self.state.read().listed.contains_key(kind)
@@ -344,7 +349,10 @@ fn take_kinds(inventory: &Arc<Inventory>, kinds: Vec<Arc<Kind>>, client: &Client
         let news = !inventory.state.read().listed.contains_key(kind);
         if news {
             inventory.state.write().listed.insert(Arc::clone(kind), false);
-            daemon::tasks::spawn("inventory-kind", follow_kind(Arc::downgrade(inventory), Arc::clone(kind), client.clone()));
+            daemon::tasks::spawn(
+                "inventory-kind",
+                follow_kind(Arc::downgrade(inventory), Arc::clone(kind), client.clone()),
+            );
         }
     }
     inventory.set_kinds(kinds);
@@ -352,7 +360,10 @@ fn take_kinds(inventory: &Arc<Inventory>, kinds: Vec<Arc<Kind>>, client: &Client
 
 async fn follow_kind(inventory: Weak<Inventory>, kind: Arc<Kind>, client: Client) {
     let watched = Watched { target: kind.target("", ""), labels: String::new(), fields: String::new() };
-    follow(&client, &watched, |step| inventory.upgrade().is_some_and(|inventory| inventory.take(&kind, step))).await;
+    follow(&client, &watched, |step| {
+        inventory.upgrade().is_some_and(|inventory| inventory.take(&kind, step))
+    })
+    .await;
 }
 
 /// The resources in a discovery document (`apidiscovery.k8s.io/v2`), each in
@@ -360,7 +371,9 @@ async fn follow_kind(inventory: Weak<Inventory>, kind: Arc<Kind>, client: Client
 fn kinds_in(document: &Object) -> Vec<Arc<Kind>> {
     let mut seen = HashSet::new();
     let mut kinds = Vec::new();
-    let list = |value: Option<&serde_json::Value>| value.and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let list = |value: Option<&serde_json::Value>| {
+        value.and_then(serde_json::Value::as_array).cloned().unwrap_or_default()
+    };
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     for group in list(document.get("items")) {
         let group_name = text(&group["metadata"]["name"]);

@@ -68,7 +68,7 @@ pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
     shell.ready();
     if !flags.leader_elect {
         let stop = shell.shutdown.clone();
-        lead(flags, root_ca.into(), client, &shell, metrics, async move { stop.begun().await }).await;
+        control(flags, root_ca.into(), client, &shell, metrics, async move { stop.begun().await }).await;
         return Ok(());
     }
     let identity = format!("{}_{:x}", host_name(), shell.clock.now().as_nanosecond());
@@ -85,7 +85,7 @@ pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
             () = leadership.lost() => {}
         }
     };
-    lead(flags, root_ca.into(), client, &shell, metrics, ended).await;
+    control(flags, root_ca.into(), client, &shell, metrics, ended).await;
     anyhow::ensure!(shell.shutdown.has_begun(), "leadership lost");
     leadership.give_up().await;
     Ok(())
@@ -96,9 +96,9 @@ fn host_name() -> String {
     name.trim().to_owned()
 }
 
-/// Runs every wanted controller. The caches start here, after the election, so
+/// Runs every wanted controller until `stop` ends. The caches start here, after the election, so
 /// that they begin with all that an earlier leader wrote.
-async fn lead(
+pub async fn control(
     flags: Flags,
     root_ca: Arc<str>,
     client: Client,

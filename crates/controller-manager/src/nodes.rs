@@ -1,6 +1,8 @@
 //! What controllers ask of nodes: taints, selectors, conditions. Pure.
 
-use api::types::core::v1::{Node, NodeCondition, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
+use api::types::core::v1::{
+    Node, NodeCondition, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
+};
 
 /// A condition of its status.
 #[must_use]
@@ -26,7 +28,8 @@ pub fn covers(toleration: &Toleration, taint: &Taint) -> bool {
         "" | "Equal" => text(&toleration.value) == value(),
         "Exists" => true,
         other => {
-            let (Ok(limit), Ok(number)) = (text(&toleration.value).parse::<i64>(), value().parse::<i64>()) else {
+            let (Ok(limit), Ok(number)) = (text(&toleration.value).parse::<i64>(), value().parse::<i64>())
+            else {
                 return false;
             };
             other == "Gt" && number > limit || other == "Lt" && number < limit
@@ -37,7 +40,8 @@ pub fn covers(toleration: &Toleration, taint: &Taint) -> bool {
 /// Whether a node's labels and name are what a pod demands.
 #[must_use]
 pub fn satisfies(node: &Node, pod: &PodSpec) -> bool {
-    let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let label =
+        |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
     if pod.node_selector.iter().flatten().any(|(key, value)| label(key) != Some(value)) {
         return false;
     }
@@ -53,7 +57,8 @@ fn fits<'a>(term: &NodeSelectorTerm, node: &'a Node, label: &impl Fn(&str) -> Op
         return false;
     }
     let field = |key: &str| node.metadata.name.as_deref().filter(|_| key == "metadata.name");
-    expressions.iter().all(|one| holds(one, label(&one.key))) && fields.iter().all(|one| holds(one, field(&one.key)))
+    expressions.iter().all(|one| holds(one, label(&one.key)))
+        && fields.iter().all(|one| holds(one, field(&one.key)))
 }
 
 fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {

@@ -42,7 +42,10 @@ pub fn namespace<K: Metadata<Ty = ObjectMeta>>(object: &K) -> &str {
 
 /// Whether `object` is controlled by `owner`.
 #[must_use]
-pub fn is_controlled_by<K: Metadata<Ty = ObjectMeta>, O: Metadata<Ty = ObjectMeta>>(object: &K, owner: &O) -> bool {
+pub fn is_controlled_by<K: Metadata<Ty = ObjectMeta>, O: Metadata<Ty = ObjectMeta>>(
+    object: &K,
+    owner: &O,
+) -> bool {
     controller_of(object.metadata()).is_some_and(|reference| reference.uid == uid(owner))
 }
 
@@ -87,7 +90,8 @@ where
 }
 
 fn without_owner<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, owner: &str) -> Action {
-    let owners = object.metadata().owner_references.iter().flatten().filter(|reference| reference.uid != owner);
+    let owners =
+        object.metadata().owner_references.iter().flatten().filter(|reference| reference.uid != owner);
     let rest: Vec<&OwnerReference> = owners.collect();
     Action::patch_unchanged(object, json!({"metadata": {"ownerReferences": rest}}))
 }

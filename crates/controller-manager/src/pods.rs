@@ -90,7 +90,12 @@ pub fn name(pod: &Pod) -> &str {
 
 /// A pod as a template describes it, for a controller of this name.
 #[must_use]
-pub fn from_template(template: &PodTemplateSpec, namespace: &str, controller: &str, owner: metav1::OwnerReference) -> Pod {
+pub fn from_template(
+    template: &PodTemplateSpec,
+    namespace: &str,
+    controller: &str,
+    owner: metav1::OwnerReference,
+) -> Pod {
     let described = template.metadata.clone().unwrap_or_default();
     Pod {
         metadata: metav1::ObjectMeta {
@@ -117,7 +122,13 @@ pub fn name_prefix(controller: &str) -> String {
 /// Says in the pod's status why it is being deleted, and with `phase` also how
 /// it ended; `None` where that is said already.
 #[must_use]
-pub fn mark_disrupted(pod: &Pod, reason: &str, message: &str, phase: Option<&str>, now: Timestamp) -> Option<Action> {
+pub fn mark_disrupted(
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    phase: Option<&str>,
+    now: Timestamp,
+) -> Option<Action> {
     const TARGET: &str = "DisruptionTarget";
     if phase.is_none() && condition(pod, TARGET).is_some_and(|said| said.reason.as_deref() == Some(reason)) {
         return None;

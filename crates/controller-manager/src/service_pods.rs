@@ -49,9 +49,8 @@ pub fn addresses(pod: &Pod, family: &str) -> Vec<String> {
     if all.is_empty() {
         all.extend(&status.pod_ip);
     }
-    let fits = |text: &&&String| {
-        text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6() == (family == "IPv6"))
-    };
+    let fits =
+        |text: &&&String| text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6() == (family == "IPv6"));
     all.iter().filter(fits).map(|text| (*text).clone()).collect()
 }
 
@@ -64,11 +63,13 @@ pub fn target_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|one| one.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|one| one.restart_policy.as_deref() == Some("Always"));
     let containers = spec.containers.iter().chain(sidecars);
     let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
     let protocol = |text: &Option<String>| text.clone().unwrap_or_else(|| "TCP".to_owned());
-    let found = ports.find(|one| one.name.as_ref() == Some(name) && protocol(&one.protocol) == protocol(&port.protocol));
+    let found = ports
+        .find(|one| one.name.as_ref() == Some(name) && protocol(&one.protocol) == protocol(&port.protocol));
     found.map(|one| one.container_port)
 }
 

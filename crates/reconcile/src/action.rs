@@ -259,7 +259,9 @@ impl Action {
         match (self, other) {
             (Self::Create { target: one, .. }, Self::Create { target: two, .. })
             | (Self::Delete { target: one, .. }, Self::Delete { target: two, .. })
-            | (Self::DeleteCollection { target: one }, Self::DeleteCollection { target: two }) => same(one, two),
+            | (Self::DeleteCollection { target: one }, Self::DeleteCollection { target: two }) => {
+                same(one, two)
+            }
             _ => false,
         }
     }

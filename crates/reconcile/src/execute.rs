@@ -7,9 +7,9 @@ use client::{Client, DeleteOptions, ListOptions, Recorder, WriteOptions};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 
+use crate::Failure;
 use crate::action::{Action, Announcement, Guard, Note, Tone};
 use crate::wiring::ResourceName;
-use crate::Failure;
 
 /// Requests of one plan under way at once.
 const AT_ONCE: usize = 16;
@@ -76,7 +76,8 @@ impl Executor {
     fn act_in_time<'a>(&'a self, action: &'a Action) -> BoxFuture<'a, Acted<'a>> {
         Box::pin(async move {
             let result = tokio::time::timeout(PATIENCE, self.act(action)).await;
-            let late = || Status::new(Reason::Timeout, format!("no answer in {} seconds", PATIENCE.as_secs()));
+            let late =
+                || Status::new(Reason::Timeout, format!("no answer in {} seconds", PATIENCE.as_secs()));
             (action, result.unwrap_or_else(|_| Err(late())))
         })
     }

@@ -49,7 +49,11 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("workqueue_depth", "Keys ready for a run", self.depth.clone());
         registry.register("reconcile_runs", "Plans made and carried out", self.runs.clone());
-        registry.register("workqueue_retries", "Runs repeated after a conflict or error", self.retries.clone());
+        registry.register(
+            "workqueue_retries",
+            "Runs repeated after a conflict or error",
+            self.retries.clone(),
+        );
         registry.register("reconcile_errors", "Plans that the server refused", self.errors.clone());
         registry.register(
             "workqueue_work_duration_seconds",

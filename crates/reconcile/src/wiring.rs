@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use api::metav1::ObjectMeta;
 use api::{ObjectKey, metav1};
-use client::{Cache, Change};
 use client::cached::Cached;
+use client::{Cache, Change};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Notify;

@@ -57,7 +57,8 @@ pub fn start(context: &Context) -> Loop {
         .mapped(&pods, move |change| adopters(&by_pod, change))
         .owned(&revisions, "DaemonSet")
         .mapped(&nodes, move |change| {
-            let matters = change.old.map(|node| plan::concern(node)) != change.new.map(|node| plan::concern(node));
+            let matters =
+                change.old.map(|node| plan::concern(node)) != change.new.map(|node| plan::concern(node));
             let all = if matters { by_node.list() } else { Vec::new() };
             all.iter().map(|set| ObjectKey::of(&**set)).collect()
         })
@@ -65,7 +66,9 @@ pub fn start(context: &Context) -> Loop {
 
 /// The daemon sets that may want a pod without controller.
 fn adopters(sets: &Cache<DaemonSet>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
-    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
+    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
+        return Vec::new();
+    };
     let candidates = sets.indexed(NAMESPACE, &change.key.namespace);
     let selecting = candidates.iter().filter(|set| plan::selector(set).matches(&pod.metadata.labels));
     selecting.map(|set| ObjectKey::of(&**set)).collect()

@@ -38,7 +38,9 @@ pub(super) fn concern(node: &Node) -> (Option<BTreeMap<String, String>>, Vec<Tai
 
 /// Whether a pod of the set is to start on a node, and whether one may stay.
 fn fits(set: &DaemonSet, node: &Node) -> (bool, bool) {
-    let Some(spec) = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()) else { return (false, false) };
+    let Some(spec) = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()) else {
+        return (false, false);
+    };
     let named = spec.node_name.as_ref().filter(|name| !name.is_empty());
     if named.is_some_and(|name| Some(name) != node.metadata.name.as_ref()) || !nodes::satisfies(node, spec) {
         return (false, false);
@@ -105,7 +107,8 @@ impl Sync<'_> {
         // Pods meant for nodes that are gone will never be bound.
         let known = |name: &String| all.iter().any(|node| node.metadata.name.as_ref() == Some(name));
         let lost = self.by_node.iter().filter(|(node, _)| !known(node)).flat_map(|(_, pods)| pods);
-        step.delete.extend(lost.filter(|pod| pods::node_name(pod).is_empty() && pods::is_active(pod)).cloned());
+        step.delete
+            .extend(lost.filter(|pod| pods::node_name(pod).is_empty() && pods::is_active(pod)).cloned());
         if step == Step::default() {
             step = self.roll(all);
         }
@@ -171,12 +174,13 @@ impl Sync<'_> {
 
     /// With surge, an old pod may stay beside a new one that does not serve yet.
     fn surplus(&self, running: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
-        let (new, old): (Vec<_>, Vec<_>) = running.iter().cloned().partition(|pod| update::is_new(pod, &self.hash));
+        let (new, old): (Vec<_>, Vec<_>) =
+            running.iter().cloned().partition(|pod| update::is_new(pod, &self.hash));
         let mut surplus: Vec<Arc<Pod>> = new.iter().skip(1).chain(old.iter().skip(1)).cloned().collect();
-        if let (Some(new), Some(old)) = (new.first(), old.first()) {
-            if !pods::is_ready(old) || pods::is_available(new, self.min_ready_seconds(), self.moment.now) {
-                surplus.push(Arc::clone(old));
-            }
+        if let (Some(new), Some(old)) = (new.first(), old.first())
+            && (!pods::is_ready(old) || pods::is_available(new, self.min_ready_seconds(), self.moment.now))
+        {
+            surplus.push(Arc::clone(old));
         }
         surplus
     }
@@ -188,7 +192,8 @@ impl Sync<'_> {
     fn limit(&self, desired: usize, surge: bool) -> usize {
         let strategy = self.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-        let value = rolling.and_then(|one| if surge { one.max_surge.as_ref() } else { one.max_unavailable.as_ref() });
+        let value =
+            rolling.and_then(|one| if surge { one.max_surge.as_ref() } else { one.max_unavailable.as_ref() });
         let limit = resolve(value, i32::try_from(desired).unwrap_or(i32::MAX), true);
         usize::try_from(limit).unwrap_or_default()
     }
@@ -199,7 +204,9 @@ impl Sync<'_> {
 
     fn roll(&self, all: &[Arc<Node>]) -> Step {
         let strategy = self.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-        if strategy.and_then(|strategy| strategy.type_.as_deref()).unwrap_or("RollingUpdate") != "RollingUpdate" {
+        if strategy.and_then(|strategy| strategy.type_.as_deref()).unwrap_or("RollingUpdate")
+            != "RollingUpdate"
+        {
             return Step::default();
         }
         let desired = all.iter().filter(|node| fits(self.set, node).0).count();
@@ -210,7 +217,8 @@ impl Sync<'_> {
             desired,
         };
         if limits.surge > 0 {
-            let may_run = |name: &str| all.iter().any(|node| owners::name(&**node) == name && fits(self.set, node).0);
+            let may_run =
+                |name: &str| all.iter().any(|node| owners::name(&**node) == name && fits(self.set, node).0);
             return update::surge(&self.by_node, &self.hash, limits, self.moment.now, may_run);
         }
         // Otherwise nothing could ever move.

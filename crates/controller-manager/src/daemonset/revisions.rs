@@ -91,8 +91,11 @@ pub(super) fn clean_up(
 ) -> Vec<Action> {
     let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
     let in_use = |one: &ControllerRevision| {
-        let Some(its) = one.metadata.labels.as_ref().and_then(|labels| labels.get(HASH)) else { return false };
-        let carries = |pod: &Arc<Pod>| pod.metadata.labels.as_ref().and_then(|labels| labels.get(HASH)) == Some(its);
+        let Some(its) = one.metadata.labels.as_ref().and_then(|labels| labels.get(HASH)) else {
+            return false;
+        };
+        let carries =
+            |pod: &Arc<Pod>| pod.metadata.labels.as_ref().and_then(|labels| labels.get(HASH)) == Some(its);
         its == hash || pods.iter().any(carries)
     };
     let mut old: Vec<&Arc<ControllerRevision>> = revisions.iter().filter(|one| !in_use(one)).collect();

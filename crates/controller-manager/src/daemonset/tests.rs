@@ -27,7 +27,9 @@ fn set(changes: Value) -> DaemonSet {
 
 fn revision(set: &DaemonSet) -> ControllerRevision {
     let current = revisions::current(set, &[], None);
-    let [Action::Create { object: created, .. }] = &current.actions[..] else { panic!("{:?}", current.actions) };
+    let [Action::Create { object: created, .. }] = &current.actions[..] else {
+        panic!("{:?}", current.actions)
+    };
     object(created.clone())
 }
 
@@ -74,8 +76,18 @@ fn each_node_that_fits_has_one_pod() {
         ("a foreign taint keeps new ones out", vec![], node("a", tainted("x", "NoSchedule")), vec![]),
         ("but lets old ones stay", vec![on("p", "a")], node("a", tainted("x", "NoSchedule")), vec![]),
         ("unless it expels", vec![on("p", "a")], node("a", tainted("x", "NoExecute")), vec!["delete"]),
-        ("cordoned nodes run daemons", vec![], node("a", tainted("node.kubernetes.io/unschedulable", "NoSchedule")), vec!["create"]),
-        ("a failed pod is replaced", vec![owned("p", &now_hash, json!({"spec": {"nodeName": "a"}, "status": {"phase": "Failed"}}))], plain(), vec!["event", "delete"]),
+        (
+            "cordoned nodes run daemons",
+            vec![],
+            node("a", tainted("node.kubernetes.io/unschedulable", "NoSchedule")),
+            vec!["create"],
+        ),
+        (
+            "a failed pod is replaced",
+            vec![owned("p", &now_hash, json!({"spec": {"nodeName": "a"}, "status": {"phase": "Failed"}}))],
+            plain(),
+            vec!["event", "delete"],
+        ),
     ];
     for (name, pods, node, expected) in table {
         assert_eq!(shape(&plan_of(&set, pods, vec![node])), expected, "{name}");
@@ -96,21 +108,27 @@ fn an_update_takes_down_no_more_than_allowed() {
     let new = hash(&set);
     let nodes = || vec![node("a", json!({})), node("b", json!({})), node("c", json!({}))];
     let on = |node: &str, hash: &str, ready| owned(node, hash, running(node, "10.0.0.1", ready));
-    let all_old = plan_of(&set, vec![on("a", "old", true), on("b", "old", true), on("c", "old", true)], nodes());
+    let all_old =
+        plan_of(&set, vec![on("a", "old", true), on("b", "old", true), on("c", "old", true)], nodes());
     assert_eq!(shape(&all_old), ["delete"]);
-    let waits = plan_of(&set, vec![on("a", &new, false), on("b", "old", true), on("c", "old", true)], nodes());
+    let waits =
+        plan_of(&set, vec![on("a", &new, false), on("b", "old", true), on("c", "old", true)], nodes());
     assert_eq!(shape(&waits), [""; 0]);
-    let broken = plan_of(&set, vec![on("a", &new, true), on("b", "old", false), on("c", "old", true)], nodes());
+    let broken =
+        plan_of(&set, vec![on("a", &new, true), on("b", "old", false), on("c", "old", true)], nodes());
     assert_eq!(shape(&broken), ["delete"]);
     let mut on_delete = set;
-    on_delete.spec.get_or_insert_default().update_strategy.get_or_insert_default().type_ = Some("OnDelete".into());
-    let left = plan_of(&on_delete, vec![on("a", "old", true), on("b", "old", true), on("c", "old", true)], nodes());
+    on_delete.spec.get_or_insert_default().update_strategy.get_or_insert_default().type_ =
+        Some("OnDelete".into());
+    let left =
+        plan_of(&on_delete, vec![on("a", "old", true), on("b", "old", true), on("c", "old", true)], nodes());
     assert_eq!(shape(&left), [""; 0]);
 }
 
 #[test]
 fn a_surge_starts_the_new_before_it_ends_the_old() {
-    let strategy = json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}});
+    let strategy =
+        json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}}});
     let set = set(strategy);
     let new = hash(&set);
     let nodes = || vec![node("a", json!({})), node("b", json!({}))];
@@ -135,7 +153,9 @@ fn in_any_order_and_with_faults_each_node_ends_with_one_new_pod() {
             for pod in world.list::<Pod>() {
                 if crate::pods::node_name(&pod).is_empty() {
                     let node = template::node_of(&pod).unwrap_or_default();
-                    world.edit::<Pod>(&api::ObjectKey::of(&pod), |pod| pod.set_at(&["spec", "nodeName"], node));
+                    world.edit::<Pod>(&api::ObjectKey::of(&pod), |pod| {
+                        pod.set_at(&["spec", "nodeName"], node)
+                    });
                     return true;
                 }
             }
@@ -150,7 +170,8 @@ fn in_any_order_and_with_faults_each_node_ends_with_one_new_pod() {
         simulation.settle(Duration::from_secs(30));
         let sets: Vec<DaemonSet> = simulation.world.list();
         let status = sets[0].status.clone().unwrap_or_default();
-        let counts = (status.desired_number_scheduled, status.updated_number_scheduled, status.number_available);
+        let counts =
+            (status.desired_number_scheduled, status.updated_number_scheduled, status.number_available);
         assert_eq!(counts, (3, Some(3), Some(3)), "seed {seed}");
         assert_eq!(simulation.world.list::<Pod>().len(), 3, "seed {seed}");
         assert_eq!(simulation.world.list::<ControllerRevision>().len(), 2, "seed {seed}");

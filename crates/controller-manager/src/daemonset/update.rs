@@ -44,7 +44,12 @@ fn sort_out<'a>(pods: &'a [Arc<Pod>], hash: &str) -> Option<(Option<&'a Arc<Pod>
 
 /// The next step without surge: old pods go, the daemon set's main loop puts
 /// new ones in their place.
-pub(super) fn replace(by_node: &BTreeMap<String, Vec<Arc<Pod>>>, hash: &str, limits: Limits, now: Timestamp) -> Step {
+pub(super) fn replace(
+    by_node: &BTreeMap<String, Vec<Arc<Pod>>>,
+    hash: &str,
+    limits: Limits,
+    now: Timestamp,
+) -> Step {
     let available = |pod: &Pod| is_available(pod, limits.min_ready_seconds, now);
     let mut unavailable = 0;
     let (mut broken, mut candidates) = (Vec::new(), Vec::new());

@@ -2,11 +2,11 @@
 //! `pkg/controller/deployment`).
 
 mod plan;
-#[cfg(test)]
-mod tests;
 mod revisions;
 mod scale;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use revisions::short_hash;
 pub(crate) use scale::resolve;
@@ -62,7 +62,9 @@ pub fn start(context: &Context) -> Loop {
 
 /// The deployments that may want a replica set without controller.
 fn adopters(deployments: &Cache<Deployment>, change: &Change<'_, ReplicaSet>) -> Vec<ObjectKey> {
-    let Some(set) = change.new.filter(|set| controller_of(&set.metadata).is_none()) else { return Vec::new() };
+    let Some(set) = change.new.filter(|set| controller_of(&set.metadata).is_none()) else {
+        return Vec::new();
+    };
     let candidates = deployments.indexed(NAMESPACE, &change.key.namespace);
     let selecting = candidates.iter().filter(|one| plan::selector(one).matches(&set.metadata.labels));
     selecting.map(|one| ObjectKey::of(&**one)).collect()
@@ -74,7 +76,8 @@ fn recreating(replica_sets: &Cache<ReplicaSet>, change: &Change<'_, Pod>) -> Vec
     let Some(pod) = change.old.or(change.new).filter(|_| ended) else { return Vec::new() };
     let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet");
     let set = owner.and_then(|owner| replica_sets.get(&change.key.namespace, &owner.name));
-    let owner = set.as_ref().and_then(|set| controller_of(&set.metadata)).filter(|owner| owner.kind == "Deployment");
+    let owner =
+        set.as_ref().and_then(|set| controller_of(&set.metadata)).filter(|owner| owner.kind == "Deployment");
     owner.map(|owner| ObjectKey::new(change.key.namespace.clone(), owner.name.clone())).into_iter().collect()
 }
 

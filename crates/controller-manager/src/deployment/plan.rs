@@ -11,10 +11,10 @@ use client::events::reference;
 use reconcile::{Action, Moment, Plan};
 use serde_json::json;
 
+use super::Observed;
 use super::revisions::{self, REVISION};
 use super::scale::{Limits, Part, is_rolling, split};
 use super::status::{self, Conditions, Sets};
-use super::Observed;
 use crate::owners;
 
 /// The selector; one that cannot be read selects nothing.
@@ -107,7 +107,8 @@ impl<'a> Rollout<'a> {
         let mut sets: Vec<&Arc<ReplicaSet>> = sets.iter().collect();
         sets.sort_by_key(|set| age_order(set));
         // Should several carry the template, the oldest is the one.
-        let new = sets.iter().position(|set| revisions::carries(set, deployment)).map(|index| sets.remove(index));
+        let new =
+            sets.iter().position(|set| revisions::carries(set, deployment)).map(|index| sets.remove(index));
         Self {
             deployment,
             limits: Limits::of(deployment),
@@ -151,7 +152,11 @@ impl<'a> Rollout<'a> {
             self.number_deployment(&revision);
         }
         if found && status::deadline(self.deployment).is_some() && !self.conditions.speaks_of_progress() {
-            self.conditions.progressing("True", "FoundNewReplicaSet", format!("Found new replica set {name:?}"));
+            self.conditions.progressing(
+                "True",
+                "FoundNewReplicaSet",
+                format!("Found new replica set {name:?}"),
+            );
         }
     }
 
@@ -342,7 +347,9 @@ impl<'a> Rollout<'a> {
         let idle = |old: &&&Draft| {
             let status = old.set.status.clone().unwrap_or_default();
             let seen = status.observed_generation.unwrap_or_default();
-            status.replicas == 0 && replicas(&old.set) == 0 && old.set.metadata.generation.unwrap_or_default() <= seen
+            status.replicas == 0
+                && replicas(&old.set) == 0
+                && old.set.metadata.generation.unwrap_or_default() <= seen
         };
         let doomed: Vec<Action> =
             alive.iter().take(surplus).filter(idle).map(|old| Action::delete(&*old.set)).collect();
@@ -350,7 +357,10 @@ impl<'a> Rollout<'a> {
     }
 
     fn sets(&self) -> Sets<'_> {
-        Sets { new: self.new.as_ref().map(|new| &*new.set), all: self.all().map(|draft| &*draft.set).collect() }
+        Sets {
+            new: self.new.as_ref().map(|new| &*new.set),
+            all: self.all().map(|draft| &*draft.set).collect(),
+        }
     }
 
     fn finish(mut self, moment: &Moment) -> Plan {
@@ -406,7 +416,6 @@ impl<'a> Rollout<'a> {
         plan
     }
 }
-
 
 /// Whether the new replica set alone has the deployment's size, and serves.
 fn is_saturated(new: &Draft, limits: Limits) -> bool {

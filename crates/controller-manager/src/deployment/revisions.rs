@@ -95,7 +95,11 @@ pub(super) fn newest<'a>(sets: impl IntoIterator<Item = &'a Arc<ReplicaSet>>) ->
 }
 
 /// The annotations that a replica set lacks to carry `revision`.
-pub(super) fn missing_annotations(deployment: &Deployment, have: &ObjectMeta, revision: i64) -> BTreeMap<String, String> {
+pub(super) fn missing_annotations(
+    deployment: &Deployment,
+    have: &ObjectMeta,
+    revision: i64,
+) -> BTreeMap<String, String> {
     let mut missing = BTreeMap::new();
     let has = |key: &str| have.annotations.as_ref().and_then(|all| all.get(key));
     for (key, value) in deployment.metadata.annotations.iter().flatten() {
@@ -107,7 +111,8 @@ pub(super) fn missing_annotations(deployment: &Deployment, have: &ObjectMeta, re
     if before.is_none_or(|before| before < revision) {
         missing.insert(REVISION.to_owned(), revision.to_string());
         if let Some(before) = before {
-            let mut history: Vec<String> = has(HISTORY).map(|text| text.split(',').map(str::to_owned).collect()).unwrap_or_default();
+            let mut history: Vec<String> =
+                has(HISTORY).map(|text| text.split(',').map(str::to_owned).collect()).unwrap_or_default();
             history.push(before.to_string());
             while history.join(",").len() > HISTORY_LIMIT {
                 history.remove(0);

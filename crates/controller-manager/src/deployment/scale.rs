@@ -39,7 +39,8 @@ impl Limits {
         if !is_rolling(deployment) {
             return Self { replicas, surge: 0, unavailable: 0 };
         }
-        let rolling = spec.and_then(|spec| spec.strategy.as_ref()).and_then(|one| one.rolling_update.as_ref());
+        let rolling =
+            spec.and_then(|spec| spec.strategy.as_ref()).and_then(|one| one.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".to_owned());
         let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref()).unwrap_or(&quarter);
         let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&quarter);

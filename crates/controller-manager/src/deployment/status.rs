@@ -24,7 +24,8 @@ pub(super) struct Conditions {
 
 impl Conditions {
     pub(super) fn of(deployment: &Deployment, now: Timestamp) -> Self {
-        let list = deployment.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let list =
+            deployment.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
         Self { list, now }
     }
 
@@ -126,7 +127,10 @@ pub(super) fn counted(
     DeploymentStatus {
         observed_generation: deployment.metadata.generation,
         replicas: some(total),
-        updated_replicas: sets.new.and_then(|set| set.status.as_ref()).and_then(|status| some(status.replicas)),
+        updated_replicas: sets
+            .new
+            .and_then(|set| set.status.as_ref())
+            .and_then(|status| some(status.replicas)),
         ready_replicas: some(sum(|status| status.ready_replicas.unwrap_or_default())),
         available_replicas: some(available),
         unavailable_replicas: some((total - available).max(0)),

@@ -157,7 +157,14 @@ fn replica() -> Replica {
     let context = context();
     let loops = vec![super::start(&context), crate::replicaset::start(&context)];
     let caches = &context.caches;
-    Replica { loops, feeds: vec![Feed::of(&caches.deployments()), Feed::of(&caches.replica_sets()), Feed::of(&caches.pods())] }
+    Replica {
+        loops,
+        feeds: vec![
+            Feed::of(&caches.deployments()),
+            Feed::of(&caches.replica_sets()),
+            Feed::of(&caches.pods()),
+        ],
+    }
 }
 
 fn live_pods(world: &World) -> usize {
@@ -173,14 +180,18 @@ fn in_any_order_and_with_faults_a_rollout_ends_at_the_new_template() {
         let most = std::rc::Rc::new(std::cell::Cell::new(0));
         let seen = std::rc::Rc::clone(&most);
         let surroundings = move |world: &mut World, dice: &mut Dice| {
-            let asked = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+            let asked =
+                |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
             seen.set(seen.get().max(world.list::<ReplicaSet>().iter().map(asked).sum()));
             kubelet(world, dice)
         };
         let mut simulation = Simulation::new(seed, world, replica, Box::new(surroundings));
         simulation.disturb(400);
         simulation.world.edit::<Deployment>(&key, |deployment| {
-            deployment.set_at(&["spec", "template", "spec"], json!({"containers": [{"name": "c", "image": "two"}]}));
+            deployment.set_at(
+                &["spec", "template", "spec"],
+                json!({"containers": [{"name": "c", "image": "two"}]}),
+            );
         });
         simulation.disturb(400);
         simulation.settle(Duration::from_secs(30));
@@ -196,7 +207,10 @@ fn in_any_order_and_with_faults_a_rollout_ends_at_the_new_template() {
         let status = deployments[0].status.clone().unwrap_or_default();
         assert_eq!((status.updated_replicas, status.available_replicas), (Some(4), Some(4)), "seed {seed}");
         let conditions = status.conditions.unwrap_or_default();
-        let reason = conditions.iter().find(|condition| condition.type_ == "Progressing").and_then(|one| one.reason.clone());
+        let reason = conditions
+            .iter()
+            .find(|condition| condition.type_ == "Progressing")
+            .and_then(|one| one.reason.clone());
         assert_eq!(reason.as_deref(), Some("NewReplicaSetAvailable"), "seed {seed}");
     }
 }

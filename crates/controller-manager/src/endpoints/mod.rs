@@ -51,7 +51,8 @@ impl Reconciler for Endpoints {
 
     fn observe(&self, key: &ObjectKey) -> Option<Observed> {
         let service = self.services.get_key(key);
-        let pods = service.as_ref().map(|service| service_pods::selected(service, &self.pods)).unwrap_or_default();
+        let pods =
+            service.as_ref().map(|service| service_pods::selected(service, &self.pods)).unwrap_or_default();
         Some(Observed { service, pods, endpoints: self.endpoints.get_key(key) })
     }
 

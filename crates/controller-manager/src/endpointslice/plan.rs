@@ -62,7 +62,8 @@ fn wanted(observed: &Observed, family: &str) -> BTreeMap<PortsKey, Group> {
             continue;
         }
         let ports = ports(&observed.service, pod);
-        let group = groups.entry(key_of(&ports)).or_insert_with(|| Group { ports, endpoints: BTreeMap::new() });
+        let group =
+            groups.entry(key_of(&ports)).or_insert_with(|| Group { ports, endpoints: BTreeMap::new() });
         group.endpoints.insert(owners::uid(&**pod).to_owned(), endpoint(observed, pod, addresses));
     }
     groups
@@ -118,7 +119,12 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-fn new_slice(service: &Service, family: &str, ports: &[EndpointPort], endpoints: Vec<Endpoint>) -> EndpointSlice {
+fn new_slice(
+    service: &Service,
+    family: &str,
+    ports: &[EndpointPort],
+    endpoints: Vec<Endpoint>,
+) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", owners::name(service))),
@@ -166,7 +172,13 @@ fn place(
     actions.extend(unwanted.into_iter().map(Action::delete));
 }
 
-fn fill(service: &Service, family: &str, group: Group, mut slices: Vec<&EndpointSlice>, actions: &mut Vec<Action>) {
+fn fill(
+    service: &Service,
+    family: &str,
+    group: Group,
+    mut slices: Vec<&EndpointSlice>,
+    actions: &mut Vec<Action>,
+) {
     slices.sort_by_key(|slice| owners::name(*slice).to_owned());
     let Group { ports, endpoints: mut left } = group;
     // What is in a slice already stays there, as it is now.

@@ -40,7 +40,10 @@ fn created(plan: &Plan) -> Vec<Value> {
 
 fn as_stored(value: &Value, name: &str) -> EndpointSlice {
     let mut value = value.clone();
-    api::patch::merge_patch(&mut value, json!({"metadata": {"name": name, "uid": name, "resourceVersion": "1"}}));
+    api::patch::merge_patch(
+        &mut value,
+        json!({"metadata": {"name": name, "uid": name, "resourceVersion": "1"}}),
+    );
     object(value)
 }
 
@@ -59,15 +62,18 @@ fn conditions_follow_readiness_and_deletion() {
     assert_eq!(slices.len(), 1);
     assert_eq!(slices[0]["ports"][0]["port"], 8080);
     let endpoints: Vec<Value> = slices[0]["endpoints"].as_array().cloned().unwrap_or_default();
-    let shown: Vec<(Value, Value)> = endpoints.iter().map(|one| (one["conditions"].clone(), one["zone"].clone())).collect();
-    let conditions = |ready, serving, terminating| {
-        json!({"ready": ready, "serving": serving, "terminating": terminating})
-    };
-    assert_eq!(shown, [
-        (conditions(true, true, false), json!("a")),
-        (conditions(false, false, false), Value::Null),
-        (conditions(false, true, true), Value::Null),
-    ]);
+    let shown: Vec<(Value, Value)> =
+        endpoints.iter().map(|one| (one["conditions"].clone(), one["zone"].clone())).collect();
+    let conditions =
+        |ready, serving, terminating| json!({"ready": ready, "serving": serving, "terminating": terminating});
+    assert_eq!(
+        shown,
+        [
+            (conditions(true, true, false), json!("a")),
+            (conditions(false, false, false), Value::Null),
+            (conditions(false, true, true), Value::Null),
+        ]
+    );
     let labels = &slices[0]["metadata"]["labels"];
     assert_eq!(labels["kubernetes.io/service-name"], "web");
     assert_eq!(labels["endpointslice.kubernetes.io/managed-by"], "endpointslice-controller.k8s.io");
@@ -76,10 +82,13 @@ fn conditions_follow_readiness_and_deletion() {
 #[test]
 fn a_hundred_endpoints_fill_a_slice_and_what_is_there_stays() {
     let pods = |count: u8| -> Vec<Pod> {
-        (0..count).map(|number| pod(&format!("p{number:03}"), running("node-1", &format!("10.1.0.{number}"), true))).collect()
+        (0..count)
+            .map(|number| pod(&format!("p{number:03}"), running("node-1", &format!("10.1.0.{number}"), true)))
+            .collect()
     };
     let first = created(&plan_of(service(json!({})), pods(150), vec![]));
-    let sizes: Vec<usize> = first.iter().map(|slice| slice["endpoints"].as_array().map_or(0, Vec::len)).collect();
+    let sizes: Vec<usize> =
+        first.iter().map(|slice| slice["endpoints"].as_array().map_or(0, Vec::len)).collect();
     assert_eq!(sizes, [100, 50]);
     let stored = || vec![as_stored(&first[0], "one"), as_stored(&first[1], "two")];
     assert_eq!(plan_of(service(json!({})), pods(150), stored()), Plan::default(), "nothing changed");
@@ -87,7 +96,10 @@ fn a_hundred_endpoints_fill_a_slice_and_what_is_there_stays() {
     assert_eq!(grown.actions.len(), 1);
     assert!(matches!(&grown.actions[0], Action::Update { target, .. } if target.name == "two"));
     let shrunk = plan_of(service(json!({})), pods(100), stored());
-    assert!(matches!(&shrunk.actions[..], [Action::Delete { target, .. }] if target.name == "two"), "{shrunk:?}");
+    assert!(
+        matches!(&shrunk.actions[..], [Action::Delete { target, .. }] if target.name == "two"),
+        "{shrunk:?}"
+    );
 }
 
 #[test]

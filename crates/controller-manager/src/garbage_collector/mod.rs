@@ -41,7 +41,8 @@ pub struct Observed {
 /// The loop, wired.
 pub fn start(context: &Context) -> Loop {
     let inventory = context.inventory();
-    let control = Loop::new(GarbageCollector { inventory: Arc::clone(&inventory) }, context.flags.concurrent_gc_syncs);
+    let control =
+        Loop::new(GarbageCollector { inventory: Arc::clone(&inventory) }, context.flags.concurrent_gc_syncs);
     let waker = control.waker();
     let weak = Arc::downgrade(&inventory);
     let wake = move |uid: &str| waker.wake(ObjectKey::new("", uid));

@@ -65,14 +65,34 @@ fn owners_decide_over_their_dependents() {
     let child = entry("c", &["o"], &[], false);
     let grandchild = entry("g", &["c"], &[], false);
     let table: Vec<(&str, Plan, Vec<&str>)> = vec![
-        ("an owner that is there", plan_of(&child, &[there.clone()], vec![]), vec![]),
+        ("an owner that is there", plan_of(&child, std::slice::from_ref(&there), vec![]), vec![]),
         ("an owner that is gone", plan_of(&child, &[], vec![]), vec!["require", "Background"]),
-        ("an owner that waits", plan_of(&child, &[waits.clone()], vec![]), vec!["Background"]),
-        ("and it has dependents itself", plan_of(&child, &[waits], vec![grandchild.clone()]), vec!["Foreground"]),
-        ("one of two is gone", plan_of(&entry("c", &["o", "p"], &[], false), &[there], vec![]), vec!["require", "patch"]),
-        ("foreground, with a dependent", plan_of(&entry("c", &[], &["foregroundDeletion"], true), &[], vec![grandchild.clone()]), vec![]),
-        ("foreground, alone", plan_of(&entry("c", &[], &["foregroundDeletion"], true), &[], vec![]), vec!["patch"]),
-        ("orphaning", plan_of(&entry("c", &[], &["orphan"], true), &[], vec![grandchild]), vec!["patch", "patch"]),
+        ("an owner that waits", plan_of(&child, std::slice::from_ref(&waits), vec![]), vec!["Background"]),
+        (
+            "and it has dependents itself",
+            plan_of(&child, &[waits], vec![grandchild.clone()]),
+            vec!["Foreground"],
+        ),
+        (
+            "one of two is gone",
+            plan_of(&entry("c", &["o", "p"], &[], false), &[there], vec![]),
+            vec!["require", "patch"],
+        ),
+        (
+            "foreground, with a dependent",
+            plan_of(&entry("c", &[], &["foregroundDeletion"], true), &[], vec![grandchild.clone()]),
+            vec![],
+        ),
+        (
+            "foreground, alone",
+            plan_of(&entry("c", &[], &["foregroundDeletion"], true), &[], vec![]),
+            vec!["patch"],
+        ),
+        (
+            "orphaning",
+            plan_of(&entry("c", &[], &["orphan"], true), &[], vec![grandchild]),
+            vec!["patch", "patch"],
+        ),
         ("another finalizer", plan_of(&entry("c", &["o"], &["x"], true), &[], vec![]), vec![]),
     ];
     for (name, plan, expected) in table {

@@ -89,7 +89,9 @@ pub(super) fn count(job: &Job, pods: &[Arc<Pod>], completions: i32) -> Count {
             }
             // An index counts once, however many pods succeed for it.
             let index = indexes::of(pod);
-            let counts = !is_success || !indexed || index.is_some_and(|index| index < completions && !done.contains(&index));
+            let counts = !is_success
+                || !indexed
+                || index.is_some_and(|index| index < completions && !done.contains(&index));
             if counts {
                 list.push(uid);
             }

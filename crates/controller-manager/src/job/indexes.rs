@@ -24,7 +24,7 @@ pub(super) fn parse(text: &str, completions: i32) -> BTreeSet<i32> {
     indexes
 }
 
-/// Writes a status: runs of three or more as a range, and of two as well, as upstream does.
+/// Writes a status: runs of three or more as a range, two neighbours one by one, as upstream does.
 pub(super) fn format(indexes: &BTreeSet<i32>) -> String {
     let mut runs: Vec<(i32, i32)> = Vec::new();
     for index in indexes {

@@ -56,7 +56,9 @@ pub(super) fn changes(job: &Job, all: &[Arc<Pod>], count: &Count, now: Timestamp
     }
     if active.len() > wanted {
         // What has come least far goes first.
-        active.sort_by_key(|pod| (!pods::node_name(pod).is_empty(), pods::is_ready(pod), std::cmp::Reverse(created(pod))));
+        active.sort_by_key(|pod| {
+            (!pods::node_name(pod).is_empty(), pods::is_ready(pod), std::cmp::Reverse(created(pod)))
+        });
         let surplus = active.len() - wanted;
         changes.delete.extend(active.iter().take(surplus).map(|pod| Arc::clone(pod)));
     }

@@ -48,13 +48,18 @@ pub struct Observed {
 pub fn start(context: &Context) -> Loop {
     let (jobs, pods) = (context.caches.jobs(), context.caches.pods());
     let known = Arc::clone(&jobs);
-    let control = Loop::new(Jobs { jobs: Arc::clone(&jobs), pods: Arc::clone(&pods) }, context.flags.concurrent_job_syncs);
+    let control = Loop::new(
+        Jobs { jobs: Arc::clone(&jobs), pods: Arc::clone(&pods) },
+        context.flags.concurrent_job_syncs,
+    );
     control.own(&jobs).owned(&pods, "Job").mapped(&pods, move |change| adopters(&known, change))
 }
 
 /// The jobs that may want a pod without controller.
 fn adopters(jobs: &Cache<Job>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
-    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
+    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
+        return Vec::new();
+    };
     let candidates = jobs.indexed(NAMESPACE, &change.key.namespace);
     let selecting = candidates.iter().filter(|job| plan::selector(job).matches(&pod.metadata.labels));
     selecting.map(|job| ObjectKey::of(&**job)).collect()

@@ -47,7 +47,8 @@ fn say(status: &mut JobStatus, now: Timestamp, kind: &str, value: &str, why: (&s
 
 /// Lets a pod go uncounted.
 fn release(pod: &Pod) -> Action {
-    let rest: Vec<&String> = pod.metadata.finalizers.iter().flatten().filter(|one| *one != TRACKING).collect();
+    let rest: Vec<&String> =
+        pod.metadata.finalizers.iter().flatten().filter(|one| *one != TRACKING).collect();
     Action::patch_unchanged(pod, json!({"metadata": {"finalizers": rest}}))
 }
 
@@ -96,11 +97,13 @@ impl Sync<'_> {
             if condition(&self.status, FAILURE_TARGET).is_none() {
                 say(&mut self.status, self.now, FAILURE_TARGET, "True", (&reason, &message));
             }
-        } else if !deleting && self.is_fulfilled() && condition(&self.status, SUCCESS_CRITERIA_MET).is_none() {
+        } else if !deleting && self.is_fulfilled() && condition(&self.status, SUCCESS_CRITERIA_MET).is_none()
+        {
             let why = ("CompletionsReached", "Reached expected number of succeeded pods");
             say(&mut self.status, self.now, SUCCESS_CRITERIA_MET, "True", why);
         }
-        let ends = condition(&self.status, FAILURE_TARGET).or_else(|| condition(&self.status, SUCCESS_CRITERIA_MET));
+        let ends =
+            condition(&self.status, FAILURE_TARGET).or_else(|| condition(&self.status, SUCCESS_CRITERIA_MET));
         let changes = if ends.is_some() || deleting {
             Changes::default()
         } else {
@@ -132,7 +135,10 @@ impl Sync<'_> {
     /// Why the job has failed, if it has.
     fn failure(&mut self, suspended: bool) -> Option<(String, String)> {
         if let Some(target) = condition(&self.status, FAILURE_TARGET) {
-            return Some((target.reason.clone().unwrap_or_default(), target.message.clone().unwrap_or_default()));
+            return Some((
+                target.reason.clone().unwrap_or_default(),
+                target.message.clone().unwrap_or_default(),
+            ));
         }
         let spec = self.job.spec.as_ref()?;
         let limit = usize::try_from(spec.backoff_limit.unwrap_or(6)).unwrap_or_default();
@@ -175,8 +181,12 @@ impl Sync<'_> {
 
     fn tell(&mut self, changes: &Changes) {
         let is_doomed = |pod: &Pod| changes.delete.iter().any(|one| one.metadata.uid == pod.metadata.uid);
-        let active: Vec<&Pod> =
-            self.pods.iter().map(|pod| &**pod).filter(|pod| pods::is_active(pod) && !is_doomed(pod)).collect();
+        let active: Vec<&Pod> = self
+            .pods
+            .iter()
+            .map(|pod| &**pod)
+            .filter(|pod| pods::is_active(pod) && !is_doomed(pod))
+            .collect();
         let ready = active.iter().filter(|pod| pods::is_ready(pod)).count();
         let terminating = self.pods.iter().filter(|pod| pods::is_terminating(pod)).count();
         self.status.active = status::count(active.len());

@@ -33,7 +33,8 @@ fn tell_index(container: &mut Container) {
     if environment.iter().any(|variable| variable.name == NAME) {
         return;
     }
-    let field = ObjectFieldSelector { field_path: format!("metadata.labels['{INDEX}']"), ..Default::default() };
+    let field =
+        ObjectFieldSelector { field_path: format!("metadata.labels['{INDEX}']"), ..Default::default() };
     environment.push(EnvVar {
         name: NAME.to_owned(),
         value: None,

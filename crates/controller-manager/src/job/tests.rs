@@ -29,11 +29,14 @@ fn job(changes: Value) -> Job {
 
 fn owned(name: &str, phase: &str, tracked: bool) -> Pod {
     let finalizers: &[&str] = if tracked { &[TRACKING] } else { &[] };
-    pod(name, json!({
-        "metadata": {"finalizers": finalizers, "ownerReferences": [
-            {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "uid-job", "controller": true}]},
-        "status": {"phase": phase},
-    }))
+    pod(
+        name,
+        json!({
+            "metadata": {"finalizers": finalizers, "ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "uid-job", "controller": true}]},
+            "status": {"phase": phase},
+        }),
+    )
 }
 
 fn plan_of(job: &Job, pods: Vec<Pod>) -> Plan {
@@ -68,7 +71,12 @@ fn pods_start_as_parallelism_and_completions_allow() {
         ("suspended", json!({"spec": {"suspend": true}}), vec![], vec!["patch", "event"]),
         ("one runs", json!({}), vec![owned("a", "Running", true)], vec!["patch", "create"]),
         ("one left to do", json!({"status": {"succeeded": 2}}), vec![], vec!["patch", "create"]),
-        ("too many", json!({"spec": {"parallelism": 0}}), vec![owned("a", "Running", true)], vec!["patch", "patch", "delete"]),
+        (
+            "too many",
+            json!({"spec": {"parallelism": 0}}),
+            vec![owned("a", "Running", true)],
+            vec!["patch", "patch", "delete"],
+        ),
     ];
     for (name, changes, pods, expected) in table {
         assert_eq!(verbs(&plan_of(&job(changes), pods)), expected, "{name}");
@@ -83,7 +91,10 @@ fn a_pod_is_counted_in_the_status_before_its_finalizer_goes() {
     assert!(told(&done).get("succeeded").is_none(), "not booked yet");
     let waiting = json!({"status": {"uncountedTerminatedPods": {"succeeded": ["uid-a"]}}});
     let booked = plan_of(&job(waiting.clone()), vec![owned("a", "Succeeded", false)]);
-    assert_eq!((told(&booked)["succeeded"].clone(), told(&booked)["uncountedTerminatedPods"].clone()), (json!(1), json!({"succeeded": null})));
+    assert_eq!(
+        (told(&booked)["succeeded"].clone(), told(&booked)["uncountedTerminatedPods"].clone()),
+        (json!(1), json!({"succeeded": null}))
+    );
     let still = plan_of(&job(waiting), vec![owned("a", "Succeeded", true)]);
     assert!(told(&still).get("succeeded").is_none(), "counted once");
 }
@@ -101,7 +112,8 @@ fn the_end_is_declared_in_two_steps() {
     assert!(says(&fails, "FailureTarget") && !says(&fails, "Failed"));
     let over = plan_of(&job(failed), vec![]);
     assert!(says(&over, "Failed") && format!("{over:?}").contains("BackoffLimitExceeded"));
-    let late = json!({"spec": {"activeDeadlineSeconds": 60}, "status": {"startTime": "2026-11-23T11:00:00Z"}});
+    let late =
+        json!({"spec": {"activeDeadlineSeconds": 60}, "status": {"startTime": "2026-11-23T11:00:00Z"}});
     assert!(format!("{:?}", plan_of(&job(late), vec![])).contains("DeadlineExceeded"));
 }
 
@@ -199,7 +211,8 @@ fn in_any_order_and_with_faults_each_success_counts_once() {
         let jobs: Vec<Job> = simulation.world.list();
         let status = jobs[0].status.clone().unwrap_or_default();
         assert_eq!((status.succeeded, status.failed), (Some(7), None), "seed {seed}");
-        let complete = status.conditions.iter().flatten().any(|one| one.type_ == "Complete" && one.status == "True");
+        let complete =
+            status.conditions.iter().flatten().any(|one| one.type_ == "Complete" && one.status == "True");
         assert!(complete, "seed {seed}: {status:?}");
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn plan(observed: &Observed, moment: &Moment) -> Plan {
     // Pods go first, so that they do not run without what they mount and need.
     let pods_remain = observed.content.iter().any(|entry| is_pod(&entry.kind.group, &entry.kind.resource));
     let mut places: Vec<Target> = Vec::new();
-    for kind in observed.kinds.iter().filter(|kind| kind.namespaced && kind.can("delete") && kind.can("list")) {
+    for kind in observed.kinds.iter().filter(|kind| kind.namespaced && kind.can("delete") && kind.can("list"))
+    {
         let place = kind.target(name, "");
         if kind.can("deletecollection") && (!pods_remain || is_pod(&kind.group, &kind.resource)) {
             plan.actions.push(Action::DeleteCollection { target: place.clone() });
@@ -80,8 +81,10 @@ fn told(observed: &Observed, now: Timestamp) -> NamespaceStatus {
     // The texts are upstream's: people and scripts look for them.
     let listed = |counts: Vec<String>| counts.join(", ");
     let kinds = kinds.iter().map(|(kind, count)| format!("{kind} has {count} resource instances")).collect();
-    let finalizers =
-        finalizers.iter().map(|(one, count)| format!("{one} in {count} resource instances")).collect::<Vec<_>>();
+    let finalizers = finalizers
+        .iter()
+        .map(|(one, count)| format!("{one} in {count} resource instances"))
+        .collect::<Vec<_>>();
     let remaining = if observed.content.is_empty() {
         ("False", "ContentRemoved", "All content successfully removed".to_owned())
     } else {

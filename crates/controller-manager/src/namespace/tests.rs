@@ -46,7 +46,12 @@ fn plan_of(content: &[(&str, &[&str])]) -> Plan {
 
 fn emptied(plan: &Plan) -> Vec<&str> {
     let place = |action: &'_ Action| matches!(action, Action::DeleteCollection { .. });
-    plan.actions.iter().filter(|one| place(one)).filter_map(Action::target).map(|one| one.resource.as_str()).collect()
+    plan.actions
+        .iter()
+        .filter(|one| place(one))
+        .filter_map(Action::target)
+        .map(|one| one.resource.as_str())
+        .collect()
 }
 
 #[test]
@@ -54,7 +59,10 @@ fn pods_go_first_then_all_else_then_the_namespace() {
     let first = plan_of(&[("pods", &[]), ("configmaps", &["x/y"])]);
     assert_eq!(emptied(&first), ["pods"]);
     let text = format!("{first:?}");
-    assert!(text.contains("Some resources are remaining: configmaps has 1 resource instances, pods has 1"), "{text}");
+    assert!(
+        text.contains("Some resources are remaining: configmaps has 1 resource instances, pods has 1"),
+        "{text}"
+    );
     assert!(text.contains("finalizers remaining: x/y in 1 resource instances"), "{text}");
     let second = plan_of(&[("configmaps", &[])]);
     assert_eq!(emptied(&second), ["pods", "configmaps"]);

@@ -31,7 +31,8 @@ pub fn start(context: &Context) -> Loop {
         };
         plan::Range { range: *range, size }
     };
-    let ranges = if flags.allocate_node_cidrs { flags.cluster_cidr.iter().map(cut).collect() } else { Vec::new() };
+    let ranges =
+        if flags.allocate_node_cidrs { flags.cluster_cidr.iter().map(cut).collect() } else { Vec::new() };
     Loop::new(NodeIpam { nodes: Arc::clone(&nodes), ranges }, 1).mapped(&nodes, |change| {
         let news = change.new.is_none() || change.new.is_some_and(|node| plan::parts_of(node).is_empty());
         news.then(|| ObjectKey::new("", "all")).into_iter().collect()

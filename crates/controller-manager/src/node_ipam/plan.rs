@@ -71,13 +71,18 @@ mod tests {
     #[test]
     fn each_node_gets_a_part_that_nobody_has_until_there_is_none() {
         let range = Range { range: "10.244.0.0/22".parse().expect("a range"), size: 24 };
-        let with = |name: &str, part: &str| Arc::new(node(name, json!({"spec": {"podCIDR": part, "podCIDRs": [part]}})));
+        let with = |name: &str, part: &str| {
+            Arc::new(node(name, json!({"spec": {"podCIDR": part, "podCIDRs": [part]}})))
+        };
         let without = |name: &str| Arc::new(node(name, json!({})));
         let nodes = [with("a", "10.244.1.0/24"), without("b"), without("c"), without("d"), without("e")];
         let text = format!("{:?}", plan(&nodes, &[range]));
         for part in ["10.244.0.0/24", "10.244.2.0/24", "10.244.3.0/24"] {
             assert!(text.contains(part), "{text}");
         }
-        assert!(!text.contains("10.244.1.0/24") && text.contains("Node e status is now: CIDRNotAvailable"), "{text}");
+        assert!(
+            !text.contains("10.244.1.0/24") && text.contains("Node e status is now: CIDRNotAvailable"),
+            "{text}"
+        );
     }
 }

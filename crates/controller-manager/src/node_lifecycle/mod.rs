@@ -61,7 +61,8 @@ pub fn start(context: &Context) -> Loop {
     Loop::new(reconciler, 8)
         .reads(&pods)
         .mapped(&nodes, move |change| {
-            let heartbeat = |node: &Arc<Node>| nodes::condition(node, "Ready").map(|one| one.last_heartbeat_time.clone());
+            let heartbeat =
+                |node: &Arc<Node>| nodes::condition(node, "Ready").map(|one| one.last_heartbeat_time.clone());
             match change.new {
                 None => drop(by_node.lock().remove(&change.key.name)),
                 Some(new) if change.old.map(heartbeat) != Some(heartbeat(new)) => {
@@ -88,7 +89,8 @@ impl Reconciler for NodeLifecycle {
 
     fn observe(&self, key: &ObjectKey) -> Option<Observed> {
         let node = self.nodes.get_key(key)?;
-        let is_well = |node: &Arc<Node>| nodes::condition(node, "Ready").is_some_and(|ready| ready.status == "True");
+        let is_well =
+            |node: &Arc<Node>| nodes::condition(node, "Ready").is_some_and(|ready| ready.status == "True");
         let well = is_well(&node) || self.nodes.list().iter().any(is_well);
         let last_sign = self.signs.lock().get(owners::name(&*node)).copied();
         let pods = self.pods.indexed(TIED_TO, &key.name);

@@ -55,7 +55,8 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Plan {
 }
 
 fn declare_unknown(node: &Node, now: Timestamp) -> Vec<Action> {
-    let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let mut conditions =
+        node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     for kind in VOUCHED {
         let time = Some(status::time(now));
         match conditions.iter_mut().find(|condition| condition.type_ == kind) {
@@ -78,8 +79,11 @@ fn declare_unknown(node: &Node, now: Timestamp) -> Vec<Action> {
     }
     let text = format!("Node {} status is now: NodeNotReady", owners::name(node));
     vec![
-        Action::patch_status(node, json!({"metadata": {"resourceVersion": node.metadata.resource_version},
-            "status": {"conditions": conditions}})),
+        Action::patch_status(
+            node,
+            json!({"metadata": {"resourceVersion": node.metadata.resource_version},
+            "status": {"conditions": conditions}}),
+        ),
         Action::normal(reference(node), "NodeNotReady", text),
     ]
 }

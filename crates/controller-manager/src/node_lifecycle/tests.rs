@@ -24,7 +24,9 @@ fn plan_of(changes: Value, silent_seconds: i64, all_are_lost: bool) -> Plan {
 
 fn taints(plan: &Plan) -> Vec<String> {
     let taints = |action: &Action| match action {
-        Action::Patch { patch: client::Patch::Merge(patch), .. } => patch["spec"]["taints"].as_array().cloned(),
+        Action::Patch { patch: client::Patch::Merge(patch), .. } => {
+            patch["spec"]["taints"].as_array().cloned()
+        }
         _ => None,
     };
     let all: Vec<Value> = plan.actions.iter().find_map(taints).unwrap_or_default();
@@ -48,7 +50,10 @@ fn silence_makes_the_conditions_unknown_after_the_grace() {
     let lost = plan_of(json!({}), 41, false);
     let text = format!("{lost:?}");
     assert!(text.contains("Kubelet stopped posting node status."), "{text}");
-    assert!(text.contains("Kubelet never posted node status.") && text.contains("Node a status is now: NodeNotReady"));
+    assert!(
+        text.contains("Kubelet never posted node status.")
+            && text.contains("Node a status is now: NodeNotReady")
+    );
     let known = plan_of(ready("Unknown"), 41, false);
     assert!(!format!("{known:?}").contains("NodeStatusUnknown"), "said once");
 }

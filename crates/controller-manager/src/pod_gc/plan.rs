@@ -30,7 +30,8 @@ fn lost(node: &str, since: Timestamp, pods: &[Arc<Pod>], now: Timestamp) -> Plan
         plan.wake(Duration::from_secs_f64(QUARANTINE.as_secs_f64() - passed));
         return plan;
     }
-    plan.actions.push(Action::Require(Guard::Absent { target: target::<Node>("", node), uid: String::new() }));
+    plan.actions
+        .push(Action::Require(Guard::Absent { target: target::<Node>("", node), uid: String::new() }));
     for pod in pods {
         let phase = (!pods::has_ended(pod)).then_some("Failed");
         let text = "PodGC: node no longer exists";
@@ -43,7 +44,8 @@ fn lost(node: &str, since: Timestamp, pods: &[Arc<Pod>], now: Timestamp) -> Plan
 fn loose(pods: &[Arc<Pod>], threshold: usize) -> Plan {
     let mut plan = Plan::default();
     plan.wake(CHECK);
-    let never_bound = pods.iter().filter(|pod| pods::is_being_deleted(pod) && pods::node_name(pod).is_empty());
+    let never_bound =
+        pods.iter().filter(|pod| pods::is_being_deleted(pod) && pods::node_name(pod).is_empty());
     plan.actions.extend(never_bound.map(|pod| Action::delete_now(&**pod)));
     let mut ended: Vec<&Arc<Pod>> =
         pods.iter().filter(|pod| pods::has_ended(pod) && !pods::is_being_deleted(pod)).collect();
@@ -78,12 +80,16 @@ mod tests {
     #[test]
     fn the_oldest_ended_pods_go_above_the_threshold() {
         let ended = |name: &str, created: &str| {
-            let changes = json!({"metadata": {"creationTimestamp": created}, "status": {"phase": "Succeeded"}});
+            let changes =
+                json!({"metadata": {"creationTimestamp": created}, "status": {"phase": "Succeeded"}});
             Arc::new(pod(name, changes))
         };
         let pods = [ended("young", "2026-11-23T11:30:00Z"), ended("old", "2026-11-23T11:00:00Z")];
         let plan = loose(&pods, 1);
-        assert_eq!(plan.actions.iter().filter_map(Action::target).map(|one| &*one.name).collect::<Vec<_>>(), ["old"]);
+        assert_eq!(
+            plan.actions.iter().filter_map(Action::target).map(|one| &*one.name).collect::<Vec<_>>(),
+            ["old"]
+        );
         assert!(loose(&pods, 0).actions.is_empty(), "zero keeps all");
         let unbound = pod("u", json!({"metadata": {"deletionTimestamp": "2026-11-23T11:30:00Z"}}));
         assert_eq!(verbs(&loose(&[Arc::new(unbound)], 1)), ["delete"]);

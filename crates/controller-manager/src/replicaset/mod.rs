@@ -48,7 +48,9 @@ pub fn start(context: &Context) -> Loop {
 
 /// The replica sets that may want a pod without controller.
 fn adopters(replica_sets: &Cache<ReplicaSet>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
-    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
+    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
+        return Vec::new();
+    };
     let candidates = replica_sets.indexed(NAMESPACE, &change.key.namespace);
     let selecting = candidates.iter().filter(|set| plan::selector(set).matches(&pod.metadata.labels));
     selecting.map(|set| ObjectKey::of(&**set)).collect()

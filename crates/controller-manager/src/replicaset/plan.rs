@@ -89,7 +89,11 @@ fn delete_pod(set: &ReplicaSet, pod: &Pod) -> Action {
 
 /// The pods in the order in which they should go, by upstream's
 /// `ActivePodsWithRanks`.
-pub(super) fn ranked<'a>(active: &[&'a Arc<Pod>], neighbours: &HashMap<String, usize>, now: Timestamp) -> Vec<&'a Arc<Pod>> {
+pub(super) fn ranked<'a>(
+    active: &[&'a Arc<Pod>],
+    neighbours: &HashMap<String, usize>,
+    now: Timestamp,
+) -> Vec<&'a Arc<Pod>> {
     let mut order = active.to_vec();
     order.sort_by(|one, two| goes_first(one, two, neighbours, now));
     order
@@ -106,7 +110,13 @@ fn goes_first(one: &Pod, two: &Pod, neighbours: &HashMap<String, usize>, now: Ti
     // random and failure domains even out.
     let magnitude = |time: Option<Timestamp>| {
         let age = time.map_or(f64::INFINITY, |time| now.duration_since(time).as_secs_f64().max(0.0));
-        if age < 1.0 { -1 } else if age.is_finite() { age.log2() as i64 } else { i64::MAX }
+        if age < 1.0 {
+            -1
+        } else if age.is_finite() {
+            age.log2() as i64
+        } else {
+            i64::MAX
+        }
     };
     let by_age = |one_time: Option<Timestamp>, two_time: Option<Timestamp>| {
         if one_time == two_time {
@@ -140,9 +150,16 @@ fn restarts(pod: &Pod) -> i32 {
     containers.map(|container| container.restart_count).max().unwrap_or_default()
 }
 
-fn status_of(set: &ReplicaSet, active: &[&Arc<Pod>], terminating: usize, moment: &Moment) -> ReplicaSetStatus {
+fn status_of(
+    set: &ReplicaSet,
+    active: &[&Arc<Pod>],
+    terminating: usize,
+    moment: &Moment,
+) -> ReplicaSetStatus {
     let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let labels = template.and_then(|template| template.metadata.as_ref()).and_then(|metadata| metadata.labels.as_ref());
+    let labels = template
+        .and_then(|template| template.metadata.as_ref())
+        .and_then(|metadata| metadata.labels.as_ref());
     let described = LabelSelector::from_map(labels.into_iter().flatten());
     let min_ready = min_ready_seconds(set);
     let number = |test: &dyn Fn(&Pod) -> bool| status::count(active.iter().filter(|pod| test(pod)).count());

@@ -23,7 +23,8 @@ fn owned(name: &str, changes: Value) -> Arc<Pod> {
 }
 
 fn plan_of(replicas: i32, pods: Vec<Arc<Pod>>, failure: Option<Failure>) -> Plan {
-    let observed = Observed { replica_set: Arc::new(replica_set(replicas)), pods, neighbours: HashMap::new() };
+    let observed =
+        Observed { replica_set: Arc::new(replica_set(replicas)), pods, neighbours: HashMap::new() };
     plan::plan(&observed, &Moment { now: now(), failure })
 }
 
@@ -56,7 +57,10 @@ fn a_failure_is_told_before_it_is_tried_again() {
     let plan = plan_of(1, vec![], Some(failure));
     assert_eq!(verbs(&plan), ["patch", "create"]);
     let text = format!("{:?}", plan.actions[0]);
-    assert!(text.contains("ReplicaFailure") && text.contains("FailedCreate") && text.contains("no quota"), "{text}");
+    assert!(
+        text.contains("ReplicaFailure") && text.contains("FailedCreate") && text.contains("no quota"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -65,8 +69,11 @@ fn the_least_useful_pod_goes_first() {
     let mut cheap = running("node-1", "10.0.0.3", true);
     api::patch::merge_patch(&mut cheap, cost);
     let mut restarted = running("node-3", "10.0.0.4", true);
-    api::patch::merge_patch(&mut restarted, json!({"status": {"containerStatuses": [
-        {"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3}]}}));
+    api::patch::merge_patch(
+        &mut restarted,
+        json!({"status": {"containerStatuses": [
+        {"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 3}]}}),
+    );
     let best = owned("best", running("node-3", "10.0.0.5", true));
     let crowded = owned("crowded", running("node-1", "10.0.0.6", true));
     let all = [
@@ -112,12 +119,21 @@ fn in_any_order_and_with_faults_there_are_as_many_pods_as_asked_for() {
         let pods: Vec<Pod> = simulation.world.list();
         assert_eq!(pods.len(), size, "seed {seed}");
         let created = simulation.world.history().iter().filter(|change| {
-            change.resource.1 == "pods" && change.object.as_ref().is_some_and(|pod| pod["metadata"]["generation"] == 1 && pod["spec"]["nodeName"].is_null() && pod["metadata"]["deletionTimestamp"].is_null())
+            change.resource.1 == "pods"
+                && change.object.as_ref().is_some_and(|pod| {
+                    pod["metadata"]["generation"] == 1
+                        && pod["spec"]["nodeName"].is_null()
+                        && pod["metadata"]["deletionTimestamp"].is_null()
+                })
         });
         assert_eq!(created.count(), 5.max(size), "seed {seed}: nothing is created twice");
         let sets: Vec<api::types::apps::v1::ReplicaSet> = simulation.world.list();
         let status = sets[0].status.clone().unwrap_or_default();
-        assert_eq!((status.replicas as usize, status.ready_replicas.unwrap_or(0) as usize), (size, size), "seed {seed}");
+        assert_eq!(
+            (status.replicas as usize, status.ready_replicas.unwrap_or(0) as usize),
+            (size, size),
+            "seed {seed}"
+        );
     }
 }
 

@@ -31,10 +31,13 @@ pub struct Observed {
 pub fn start(context: &Context) -> Loop {
     let (namespaces, accounts) = (context.caches.namespaces(), context.caches.service_accounts());
     let reconciler = ServiceAccounts { namespaces: Arc::clone(&namespaces), accounts: Arc::clone(&accounts) };
-    Loop::new(reconciler, context.flags.concurrent_serviceaccount_syncs).own(&namespaces).mapped(&accounts, |change| {
-        let gone = change.new.is_none() && change.key.name == DEFAULT;
-        gone.then(|| ObjectKey::new("", change.key.namespace.clone())).into_iter().collect()
-    })
+    Loop::new(reconciler, context.flags.concurrent_serviceaccount_syncs).own(&namespaces).mapped(
+        &accounts,
+        |change| {
+            let gone = change.new.is_none() && change.key.name == DEFAULT;
+            gone.then(|| ObjectKey::new("", change.key.namespace.clone())).into_iter().collect()
+        },
+    )
 }
 
 impl Reconciler for ServiceAccounts {

@@ -65,7 +65,13 @@ mod tests {
         };
         assert_eq!(plan_of(json!([])), (true, None));
         assert_eq!(plan_of(json!([{"key": "k", "operator": "Exists"}])), (false, None));
-        assert_eq!(plan_of(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 90}])), (false, Some(30)));
-        assert_eq!(plan_of(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 60}])), (true, None));
+        assert_eq!(
+            plan_of(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 90}])),
+            (false, Some(30))
+        );
+        assert_eq!(
+            plan_of(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 60}])),
+            (true, None)
+        );
     }
 }

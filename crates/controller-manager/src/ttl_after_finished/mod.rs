@@ -20,7 +20,8 @@ pub struct TtlAfterFinished {
 /// The loop, wired.
 pub fn start(context: &Context) -> Loop {
     let jobs = context.caches.jobs();
-    Loop::new(TtlAfterFinished { jobs: Arc::clone(&jobs) }, context.flags.concurrent_ttl_after_finished_syncs).own(&jobs)
+    Loop::new(TtlAfterFinished { jobs: Arc::clone(&jobs) }, context.flags.concurrent_ttl_after_finished_syncs)
+        .own(&jobs)
 }
 
 impl Reconciler for TtlAfterFinished {

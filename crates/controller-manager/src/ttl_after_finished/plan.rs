@@ -11,7 +11,8 @@ pub(super) fn plan(job: &Job, now: Timestamp) -> Plan {
     let seconds = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished);
     let (Some(seconds), None) = (seconds, &job.metadata.deletion_timestamp) else { return plan };
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ends = conditions.filter(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True");
+    let mut ends =
+        conditions.filter(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True");
     let Some(ended) = ends.find_map(|end| end.last_transition_time.as_ref()) else { return plan };
     let left = f64::from(seconds) - now.duration_since(ended.0).as_secs_f64();
     if left > 0.0 {

@@ -115,7 +115,12 @@ pub struct Simulation {
 
 impl Simulation {
     /// A simulation that a seed decides; `build` makes a replica with empty caches.
-    pub fn new(seed: u64, world: World, build: impl Fn() -> Replica + 'static, surroundings: Surroundings) -> Self {
+    pub fn new(
+        seed: u64,
+        world: World,
+        build: impl Fn() -> Replica + 'static,
+        surroundings: Surroundings,
+    ) -> Self {
         let replica = build();
         let mut simulation = Self {
             world,
@@ -167,7 +172,9 @@ impl Simulation {
         let mut quiet = Duration::ZERO;
         let tick = Duration::from_secs(1);
         for _ in 0..200_000 {
-            let moved = self.deliver_one() || self.run_one(false) || (self.surroundings)(&mut self.world, &mut self.dice);
+            let moved = self.deliver_one()
+                || self.run_one(false)
+                || (self.surroundings)(&mut self.world, &mut self.dice);
             if moved {
                 quiet = Duration::ZERO;
                 continue;
@@ -191,7 +198,11 @@ impl Simulation {
 
     fn deliver_one(&mut self) -> bool {
         let behind: Vec<usize> = (0..self.replica.feeds.len())
-            .filter(|index| self.world.after(&self.replica.feeds[*index].name, self.replica.feeds[*index].position).is_some())
+            .filter(|index| {
+                self.world
+                    .after(&self.replica.feeds[*index].name, self.replica.feeds[*index].position)
+                    .is_some()
+            })
             .collect();
         if behind.is_empty() {
             return self.release();
@@ -210,7 +221,10 @@ impl Simulation {
         let feeds = &self.replica.feeds;
         let shown = |written: &[(ResourceName, u64)]| {
             written.iter().all(|(name, revision)| {
-                feeds.iter().find(|feed| feed.name == *name).is_none_or(|feed| feed.cache.revision() >= *revision)
+                feeds
+                    .iter()
+                    .find(|feed| feed.name == *name)
+                    .is_none_or(|feed| feed.cache.revision() >= *revision)
             })
         };
         let before = self.waiting.len();

@@ -83,7 +83,9 @@ impl World {
     #[must_use]
     pub fn list<K: Cached>(&self) -> Vec<K> {
         let objects = self.objects(&name_of::<K>()).into_iter();
-        objects.map(|object| serde_json::from_value(object).expect("the world holds objects of their kind")).collect()
+        objects
+            .map(|object| serde_json::from_value(object).expect("the world holds objects of their kind"))
+            .collect()
     }
 
     /// Puts an object there, as a user would create it.
@@ -146,7 +148,10 @@ impl World {
                 }
             }
             Action::Patch { target, patch } => {
-                let (Patch::Merge(patch) | Patch::Strategic(patch) | Patch::Json(patch) | Patch::Apply(patch)) = patch;
+                let (Patch::Merge(patch)
+                | Patch::Strategic(patch)
+                | Patch::Json(patch)
+                | Patch::Apply(patch)) = patch;
                 let changed = self.replace(target, |old| {
                     let mut value = old.into_value();
                     api::patch::merge_patch(&mut value, patch.clone());
@@ -163,7 +168,10 @@ impl World {
             }
             Action::DeleteCollection { target } => {
                 let resource = resource_of(target);
-                let all: Vec<ObjectKey> = self.objects.keys().filter(|(name, _)| *name == resource)
+                let all: Vec<ObjectKey> = self
+                    .objects
+                    .keys()
+                    .filter(|(name, _)| *name == resource)
                     .map(|(_, key)| key.clone())
                     .filter(|key| key.namespace == target.namespace)
                     .collect();
@@ -229,7 +237,8 @@ impl World {
         if stale(new.resource_version(), old.resource_version()) || stale(new.uid(), old.uid()) {
             return Err(Status::conflict(&target.group, &target.resource, &target.name, Status::MODIFIED));
         }
-        let (mut kept, part) = if target.subresource == "status" { (old.clone(), &mut new) } else { (new, &mut old.clone()) };
+        let (mut kept, part) =
+            if target.subresource == "status" { (old.clone(), &mut new) } else { (new, &mut old.clone()) };
         match part.remove("status") {
             Some(status) => kept.set("status", status),
             None => drop(kept.remove("status")),

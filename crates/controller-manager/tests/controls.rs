@@ -1,0 +1,205 @@
+//! The controllers against a real API server; the test plays the kubelet.
+
+use api::types::apps::v1::{DaemonSet, Deployment, ReplicaSet};
+use api::types::batch::v1::Job;
+use api::types::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount};
+use api::types::discovery::v1::EndpointSlice;
+use clap::Parser as _;
+use client::{Client, DeleteOptions, ListOptions, Patch};
+use controller_manager::flags::Flags;
+use daemon::Shell;
+use reconcile::Metrics;
+use serde_json::{Value, json};
+use testkit::{ControlPlane, eventually};
+
+fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).expect("a valid object")
+}
+
+fn all(labels: &str) -> ListOptions {
+    ListOptions { namespace: "default".into(), labels: labels.into(), ..ListOptions::default() }
+}
+
+/// Runs each pod that waits; those of jobs end at once.
+async fn play_kubelet(client: &Client) {
+    let pods = client.list::<Pod>(&all("")).await.map(|list| list.items).unwrap_or_default();
+    for (number, pod) in pods.iter().enumerate() {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if pod.metadata.deletion_timestamp.is_some() {
+            let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+            // It may be gone by now.
+            let _ = client.delete::<Pod>("default", name, &now).await;
+        } else if phase.is_none_or(|phase| phase == "Pending") {
+            let address = format!("10.244.0.{}", number + 1);
+            let is_job = pod.metadata.labels.iter().flatten().any(|(key, _)| key == "job-name");
+            let status = json!({"status": {
+                "phase": if is_job { "Succeeded" } else { "Running" },
+                "podIP": address, "podIPs": [{"ip": address}],
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            }});
+            // Somebody may have changed it meanwhile; the next round sees it.
+            let _ = client.patch_status::<Pod>("default", name, &Patch::Merge(status)).await;
+        }
+    }
+}
+
+async fn pods(client: &Client, labels: &str) -> usize {
+    client.list::<Pod>(&all(labels)).await.map_or(usize::MAX, |list| list.items.len())
+}
+
+async fn deployed(client: &Client, image: &str, revision: &str) -> bool {
+    play_kubelet(client).await;
+    let Ok(deployment) = client.get::<Deployment>("default", "web").await else { return false };
+    let status = deployment.status.unwrap_or_default();
+    let annotations = deployment.metadata.annotations.unwrap_or_default();
+    let list = client.list::<Pod>(&all("app=web")).await.map(|list| list.items).unwrap_or_default();
+    let new = list.iter().filter(|pod| {
+        pod.spec.as_ref().is_some_and(|spec| spec.containers[0].image.as_deref() == Some(image))
+    });
+    status.available_replicas == Some(3)
+        && status.updated_replicas == Some(3)
+        && annotations.get("deployment.kubernetes.io/revision").map(String::as_str) == Some(revision)
+        && (new.count(), list.len()) == (3, 3)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_become_what_they_say() -> anyhow::Result<()> {
+    let plane = ControlPlane::start().await?;
+    let client = plane.admin()?;
+    let shell = Shell::quiet();
+    let user =
+        Client::new(&plane.session("system:kube-controller-manager", &[])?, "kube-controller-manager")?;
+    let flags = Flags::try_parse_from([
+        "kube-controller-manager",
+        "--kubeconfig=none",
+        "--allocate-node-cidrs",
+        "--cluster-cidr=10.244.0.0/16",
+    ])?;
+    let (inner, stop) = (shell.clone(), shell.shutdown.clone());
+    let running = daemon::tasks::spawn("controllers", async move {
+        let ends = async move { stop.begun().await };
+        controller_manager::control(flags, "PEM".into(), user, &inner, Metrics::default(), ends).await;
+    });
+
+    // Namespaces and nodes are furnished.
+    client.create(&object::<Node>(json!({"metadata": {"name": "n1"}}))).await?;
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    client.patch_status::<Node>("", "n1", &Patch::Merge(ready)).await?;
+    eventually("the default account", || async {
+        client.get::<ServiceAccount>("default", "default").await.is_ok()
+    })
+    .await?;
+    eventually("the root certificate", || async {
+        client.get::<ConfigMap>("default", "kube-root-ca.crt").await.is_ok()
+    })
+    .await?;
+    eventually("the node's range", || async {
+        let node = client.get::<Node>("", "n1").await.ok();
+        node.and_then(|node| node.spec?.pod_cidr).as_deref() == Some("10.244.0.0/24")
+    })
+    .await?;
+
+    // A deployment rolls out, behind a service, and again.
+    let deployment = json!({
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 3,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "image": "one"}]},
+            },
+        },
+    });
+    client.create(&object::<Deployment>(deployment)).await?;
+    let service = json!({
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    client.create(&object::<Service>(service)).await?;
+    eventually("the first rollout", || deployed(&client, "one", "1")).await?;
+    eventually("endpoints", || async {
+        let slices = client.list::<EndpointSlice>(&all("kubernetes.io/service-name=web")).await;
+        let slices = slices.map(|list| list.items).unwrap_or_default();
+        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+        let is_ready =
+            |conditions: &api::types::discovery::v1::EndpointConditions| conditions.ready == Some(true);
+        let serving = endpoints.filter(|one| one.conditions.as_ref().is_some_and(is_ready)).count();
+        let legacy = client
+            .get::<Endpoints>("default", "web")
+            .await
+            .ok()
+            .and_then(|one| one.subsets)
+            .unwrap_or_default();
+        let addresses = legacy.first().and_then(|subset| subset.addresses.as_ref()).map_or(0, Vec::len);
+        (serving, addresses) == (3, 3)
+    })
+    .await?;
+    let image = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "two"}]);
+    client.patch::<Deployment>("default", "web", &Patch::Json(image)).await?;
+    eventually("the second rollout", || deployed(&client, "two", "2")).await?;
+    eventually("its events", || async {
+        let events = client.list::<Event>(&all("")).await.map(|list| list.items).unwrap_or_default();
+        events.iter().any(|event| {
+            event.message.as_deref().is_some_and(|text| text.starts_with("Scaled down replica set web-"))
+        })
+    })
+    .await?;
+
+    // A job runs to its end, a daemon set to each node.
+    let job = json!({
+        "metadata": {"name": "once", "namespace": "default"},
+        "spec": {"completions": 3, "parallelism": 2, "template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "one"}]}}},
+    });
+    client.create(&object::<Job>(job)).await?;
+    eventually("the job", || async {
+        play_kubelet(&client).await;
+        let status =
+            client.get::<Job>("default", "once").await.ok().and_then(|job| job.status).unwrap_or_default();
+        status.succeeded == Some(3) && status.completion_time.is_some()
+    })
+    .await?;
+    let daemons = json!({
+        "metadata": {"name": "agent", "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "agent"}},
+            "template": {
+                "metadata": {"labels": {"app": "agent"}},
+                "spec": {"containers": [{"name": "c", "image": "one"}]},
+            },
+        },
+    });
+    client.create(&object::<DaemonSet>(daemons)).await?;
+    eventually("the daemon", || async {
+        play_kubelet(&client).await;
+        let status = client.get::<DaemonSet>("default", "agent").await.ok().and_then(|set| set.status);
+        status.is_some_and(|status| (status.number_ready, status.updated_number_scheduled) == (1, Some(1)))
+    })
+    .await?;
+
+    // What is deleted takes what it owns with it.
+    client.delete::<Deployment>("default", "web", &DeleteOptions::default()).await?;
+    let foreground =
+        DeleteOptions { propagation_policy: Some("Foreground".into()), ..DeleteOptions::default() };
+    client.delete::<Job>("default", "once", &foreground).await?;
+    eventually("the garbage is gone", || async {
+        play_kubelet(&client).await;
+        let sets = client.list::<ReplicaSet>(&all("")).await.map_or(usize::MAX, |list| list.items.len());
+        let job = client.find::<Job>("default", "once").await.ok().flatten();
+        (sets, pods(&client, "app=web").await, pods(&client, "job-name=once").await, job) == (0, 0, 0, None)
+    })
+    .await?;
+    client.create(&object::<Namespace>(json!({"metadata": {"name": "brief"}}))).await?;
+    client.create(&object::<ConfigMap>(json!({"metadata": {"name": "c", "namespace": "brief"}}))).await?;
+    client.delete::<Namespace>("", "brief", &DeleteOptions::default()).await?;
+    eventually("the namespace is gone", || async {
+        matches!(client.find::<Namespace>("", "brief").await, Ok(None))
+    })
+    .await?;
+
+    shell.shutdown.begin();
+    running.await?;
+    Ok(())
+}
