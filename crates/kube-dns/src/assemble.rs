@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Flags;
 use crate::forward::Forwarder;
+use crate::metrics::Metrics;
 use crate::respond::Responder;
 use crate::serve::{listen, serve_tcp, serve_udp};
 use crate::zone::Zone;
@@ -32,7 +33,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let forwarder = Arc::new(Forwarder::new(flags.upstream()?, Arc::clone(&shell.clock)));
     let addresses: Vec<SocketAddr> =
         flags.bind_address.iter().map(|address| SocketAddr::new(*address, flags.port)).collect();
-    start(Responder { zone, forwarder }, &addresses, shell).await
+    start(Responder { zone, forwarder, metrics: Metrics::default() }, &addresses, shell).await
 }
 
 /// Starts answering on some addresses.
@@ -48,6 +49,7 @@ pub async fn start(responder: Responder, addresses: &[SocketAddr], shell: &Shell
         running.serving.push(tasks::spawn("udp", serve_udp(udp, responder.clone(), shutdown())));
         running.serving.push(tasks::spawn("tcp", serve_tcp(tcp, responder.clone(), shutdown())));
     }
+    shell.health.metrics(|registry| responder.metrics.register(registry));
     let zone = Arc::clone(&responder.zone);
     shell.health.ready("zone", move || {
         if zone.is_filled() { Ok(()) } else { Err("the cluster's names are not known yet".to_owned()) }

@@ -10,6 +10,7 @@ pub mod answer;
 pub mod assemble;
 pub mod config;
 pub mod forward;
+pub mod metrics;
 pub mod remembered;
 pub mod respond;
 pub mod serve;

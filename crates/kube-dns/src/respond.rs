@@ -8,6 +8,7 @@ use hickory_proto::rr::{DNSClass, Record};
 
 use crate::answer::{Question, answer};
 use crate::forward::Forwarder;
+use crate::metrics::{Metrics, Outcome};
 use crate::zone::Zone;
 
 /// The largest answer to a client that does not say how large it may be.
@@ -24,6 +25,8 @@ pub struct Responder {
     pub zone: Arc<Zone>,
     /// The rest of the world.
     pub forwarder: Arc<Forwarder>,
+    /// Counters.
+    pub metrics: Metrics,
 }
 
 /// How a question came.
@@ -55,6 +58,9 @@ impl Responder {
             (OpCode::Query, _) => ResponseCode::FormErr,
             _ => ResponseCode::NotImp,
         };
+        let source = if response.metadata.authoritative { "cluster" } else { "forwarded" };
+        let rcode = u16::from(response.metadata.response_code);
+        self.metrics.responses.get_or_create(&Outcome { rcode, source }).inc();
         let limit = match (transport, &request.edns) {
             (Transport::Tcp, _) => usize::from(u16::MAX),
             (Transport::Udp, None) => CLASSIC,

@@ -51,10 +51,10 @@ pub async fn serve_udp(socket: UdpSocket, responder: Responder, shutdown: Shutdo
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
         let (request, responder, socket) = (buffer[..length].to_vec(), responder.clone(), Arc::clone(&socket));
         tasks::spawn("answer", async move {
-            if let Some(response) = responder.respond(&request, Transport::Udp).await {
-                if let Err(error) = socket.send_to(&response, client).await {
-                    tracing::debug!(%client, %error, "cannot answer");
-                }
+            if let Some(response) = responder.respond(&request, Transport::Udp).await
+                && let Err(error) = socket.send_to(&response, client).await
+            {
+                tracing::debug!(%client, %error, "cannot answer");
             }
             drop(permit);
         });

@@ -10,6 +10,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::{Name, RecordType};
 use kube_dns::assemble::{Running, start};
 use kube_dns::forward::Forwarder;
+use kube_dns::metrics::Metrics;
 use kube_dns::respond::{Responder, Transport};
 use kube_dns::zone::Zone;
 use proptest::prelude::*;
@@ -40,7 +41,8 @@ fn responder(domain: &str, upstream: Vec<SocketAddr>) -> Responder {
     zone.services.advance(1);
     zone.slices.advance(1);
     zone.namespaces.advance(1);
-    Responder { zone: Arc::new(zone), forwarder: Arc::new(Forwarder::new(upstream, SystemClock::shared())) }
+    let forwarder = Arc::new(Forwarder::new(upstream, SystemClock::shared()));
+    Responder { zone: Arc::new(zone), forwarder, metrics: Metrics::default() }
 }
 
 async fn server(shell: &Shell, domain: &str, upstream: Vec<SocketAddr>) -> (Running, SocketAddr) {

@@ -11,10 +11,11 @@ use ipnet::IpNet;
 
 use crate::config::Flags;
 use crate::kernel::Nft;
+use crate::metrics::Metrics;
 use crate::programmer::Programmer;
 use crate::routes::Routes;
 use crate::rules::Place;
-use crate::run::{BY_SERVICE, Caches, Loop, service_terms};
+use crate::run::{BY_SERVICE, Caches, Loop, Parts, service_terms};
 
 /// Runs kube-proxy until shutdown.
 ///
@@ -36,7 +37,9 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<()> {
     }
     let place = Place { node: flags.node_name(), cluster_cidr: flags.cluster_cidr.clone() };
     let routes = if flags.no_routes { None } else { Some(Routes::open().context("prepare routes")?) };
-    let work = Loop::new(caches, place, Programmer::new(Nft::default()), routes);
+    let metrics = shell.health.metrics(Metrics::register);
+    let programmer = Programmer::new(Nft::default());
+    let work = Loop::new(caches, Parts { place, programmer, routes, metrics, clock: Arc::clone(&shell.clock) });
     let programmed = work.programmed();
     let check = Arc::clone(&programmed);
     shell.health.ready("programmed", move || {

@@ -14,6 +14,7 @@ pub mod base;
 pub mod config;
 pub mod conntrack;
 pub mod kernel;
+pub mod metrics;
 pub mod programmer;
 pub mod routes;
 pub mod rules;

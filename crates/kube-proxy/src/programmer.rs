@@ -32,7 +32,7 @@ impl Programmer {
     /// The kernel refuses; the next call then makes everything anew.
     pub async fn update(&mut self, changed: BTreeMap<ObjectKey, Rules>) -> Result<String, KernelError> {
         let (mut old, mut new) = (Rules::default(), Rules::default());
-        for (key, _) in &changed {
+        for key in changed.keys() {
             if let Some(rules) = self.services.remove(key) {
                 for slot in rules.elements.keys() {
                     self.owners.remove(slot);

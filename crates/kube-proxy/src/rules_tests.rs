@@ -137,7 +137,7 @@ fn a_balancer_for_some_clients() {
 #[test]
 fn differences_touch_only_what_changed() {
     let (one, two) = (("10.244.1.2", ready(), "here"), ("10.244.2.2", ready(), "there"));
-    let before = rules(json!({}), &[one.clone()]);
+    let before = rules(json!({}), std::slice::from_ref(&one));
     let after = rules(json!({}), &[one, two]);
     assert_eq!(difference(&before, &before), "");
     let script = difference(&before, &after);

@@ -10,10 +10,11 @@ use api::ObjectKey;
 use api::types::core::v1::{Node, Service};
 use api::types::discovery::v1::EndpointSlice;
 use client::{Cache, Change};
-use daemon::Shutdown;
+use daemon::{Clock, Shutdown};
 use tokio::sync::mpsc;
 
 use crate::conntrack::{self, Flow};
+use crate::metrics::Metrics;
 use crate::programmer::Programmer;
 use crate::routes::{Routes, wanted};
 use crate::rules::{Place, compute};
@@ -54,12 +55,24 @@ enum News {
     Nodes,
 }
 
+/// What the loop works with.
+pub struct Parts {
+    /// Where this is.
+    pub place: Place,
+    /// The way to the rules in the kernel.
+    pub programmer: Programmer,
+    /// The way to the kernel's routes; `None`: they are not ours.
+    pub routes: Option<Routes>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// The loop.
 pub struct Loop {
     caches: Caches,
-    place: Place,
-    programmer: Programmer,
-    routes: Option<Routes>,
+    parts: Parts,
     flows: BTreeMap<ObjectKey, BTreeSet<Flow>>,
     news: mpsc::UnboundedReceiver<News>,
     programmed: Arc<AtomicBool>,
@@ -68,7 +81,7 @@ pub struct Loop {
 impl Loop {
     /// A loop over filled caches.
     #[must_use]
-    pub fn new(caches: Caches, place: Place, programmer: Programmer, routes: Option<Routes>) -> Self {
+    pub fn new(caches: Caches, parts: Parts) -> Self {
         let (tell, news) = mpsc::unbounded_channel();
         // A send fails only after the loop has ended.
         let teller = tell.clone();
@@ -90,7 +103,7 @@ impl Loop {
                 let _ = tell.send(News::Nodes);
             }
         });
-        Self { caches, place, programmer, routes, flows: BTreeMap::new(), news, programmed: Arc::default() }
+        Self { caches, parts, flows: BTreeMap::new(), news, programmed: Arc::default() }
     }
 
     /// Set as long as the kernel holds what it should.
@@ -124,7 +137,7 @@ impl Loop {
             if periodic {
                 // All of them: a service may have waited for an address that is free now.
                 services.extend(self.caches.services.list().iter().map(|service| ObjectKey::of(&**service)));
-                services.extend(self.programmer.services().cloned());
+                services.extend(self.parts.programmer.services().cloned());
             }
             self.program(services, periodic).await;
             if nodes || periodic {
@@ -134,42 +147,51 @@ impl Loop {
     }
 
     async fn program(&mut self, changed: BTreeSet<ObjectKey>, verify: bool) {
+        let began = self.parts.clock.monotonic();
         let mut rules = BTreeMap::new();
         let mut stale = BTreeSet::new();
         for key in changed {
             let service = self.caches.services.get_key(&key);
             let slices = self.caches.slices.indexed(BY_SERVICE, &key.to_string());
             let slices: Vec<&EndpointSlice> = slices.iter().map(Arc::as_ref).collect();
-            let flows = service.as_ref().map(|one| conntrack::flows(one, &slices, &self.place)).unwrap_or_default();
+            let flows = service.as_ref().map(|one| conntrack::flows(one, &slices, &self.parts.place)).unwrap_or_default();
             let old = if flows.is_empty() {
                 self.flows.remove(&key).unwrap_or_default()
             } else {
                 self.flows.insert(key.clone(), flows.clone()).unwrap_or_default()
             };
             stale.extend(conntrack::stale(&old, &flows));
-            let computed = service.map(|one| compute(&key, &one, &slices, &self.place)).unwrap_or_default();
+            let computed = service.map(|one| compute(&key, &one, &slices, &self.parts.place)).unwrap_or_default();
             rules.insert(key, computed);
         }
-        let mut outcome = self.programmer.update(rules).await.map(|script| script.lines().count());
+        let mut outcome = self.parts.programmer.update(rules).await.map(|script| script.lines().count());
         if let (Ok(lines), true) = (&mut outcome, verify) {
-            match self.programmer.verify().await {
+            match self.parts.programmer.verify().await {
                 Ok(script) => *lines += script.map_or(0, |script| script.lines().count()),
                 Err(error) => outcome = Err(error),
             }
         }
         self.programmed.store(outcome.is_ok(), Ordering::Relaxed);
+        let metrics = &self.parts.metrics;
         match outcome {
             Ok(0) => {}
-            Ok(lines) => tracing::debug!(lines, "programmed"),
-            Err(error) => tracing::error!(%error, "cannot program the kernel"),
+            Ok(lines) => {
+                metrics.lines.inc_by(u64::try_from(lines).unwrap_or(u64::MAX));
+                metrics.duration.observe(self.parts.clock.monotonic().duration_since(began).as_secs_f64());
+                tracing::debug!(lines, "programmed");
+            }
+            Err(error) => {
+                metrics.failures.inc();
+                tracing::error!(%error, "cannot program the kernel");
+            }
         }
         conntrack::forget(&stale).await;
     }
 
     async fn route(&self) {
-        let Some(routes) = &self.routes else { return };
+        let Some(routes) = &self.parts.routes else { return };
         let nodes = self.caches.nodes.list();
-        let wanted = wanted(nodes.iter().map(Arc::as_ref), &self.place.node);
+        let wanted = wanted(nodes.iter().map(Arc::as_ref), &self.parts.place.node);
         if let Err(error) = routes.apply(&wanted).await {
             tracing::error!(%error, "cannot set routes");
         }

@@ -13,6 +13,7 @@ use api::types::core::v1::Service;
 use api::types::discovery::v1::EndpointSlice;
 use kube_proxy::kernel::Nft;
 use kube_proxy::programmer::Programmer;
+use kube_proxy::routes::{Routes, Table};
 use kube_proxy::rules::{Place, Rules, compute};
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
@@ -24,8 +25,8 @@ const CLIENT: &str = "192.0.2.2";
 struct World(String);
 
 impl World {
-    fn new() -> Self {
-        let world = Self(format!("kp{}", std::process::id()));
+    fn new(letter: char) -> Self {
+        let world = Self(format!("kp{}{letter}", std::process::id()));
         let links = [("client", "192.0.2"), ("pod1", "10.244.1"), ("pod2", "10.244.2")];
         ip(&format!("netns add {}", world.name("node")));
         ip(&format!("-n {} link set lo up", world.name("node")));
@@ -180,7 +181,7 @@ fn backends(answers: impl IntoIterator<Item = Result<String, ErrorKind>>) -> BTr
 
 #[tokio::test]
 async fn packets_follow_the_rules() {
-    let world = World::new();
+    let world = World::new('a');
     world.serve("pod1");
     world.serve("pod2");
     let nft = Nft::in_namespace(&world.name("node"));
@@ -243,4 +244,33 @@ async fn updates(world: &World, nft: &Nft, mut programmer: Programmer) {
     assert!(world.tcp("pod2", "10.96.0.5:80").is_err());
     assert!(restarted.verify().await.expect("mended").is_some());
     assert!(world.tcp("pod2", "10.96.0.5:80").is_ok());
+}
+
+#[test]
+fn routes_of_ours_and_no_others() {
+    let world = World::new('b');
+    let node = world.name("node");
+    let apply = |routes: &[(&str, &str)]| {
+        let table: Table =
+            routes.iter().map(|(a, b)| (a.parse().expect("a range"), b.parse().expect("an address"))).collect();
+        world.inside("node", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { Routes::open().expect("netlink").apply(&table).await.expect("applied") });
+        });
+    };
+    let shown = || {
+        let output = Command::new("ip").args(["-n", &node, "route", "show", "proto", "199"]).output().expect("run ip");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().map(|line| line.split(" dev ").next().unwrap_or_default().trim().to_owned()).collect::<Vec<_>>()
+    };
+    ip(&format!("-n {node} route add 10.200.0.0/24 via 10.244.1.2"));
+    // The last gateway is on no link of the node: the kernel does not take that route.
+    apply(&[("10.245.1.0/24", "10.244.1.2"), ("10.245.2.0/24", "10.244.2.2"), ("10.245.3.0/24", "172.16.0.1")]);
+    assert_eq!(shown(), ["10.245.1.0/24 via 10.244.1.2", "10.245.2.0/24 via 10.244.2.2"]);
+    apply(&[("10.245.1.0/24", "10.244.2.2")]);
+    assert_eq!(shown(), ["10.245.1.0/24 via 10.244.2.2"]);
+    apply(&[]);
+    assert!(shown().is_empty());
+    let output = Command::new("ip").args(["-n", &node, "route"]).output().expect("run ip");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("10.200.0.0/24"), "a route of others stays");
 }

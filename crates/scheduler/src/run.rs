@@ -121,10 +121,10 @@ impl Loop {
 
     fn take_pod(&mut self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) {
         // A pod that was replaced between two lists: the old one has ended.
-        if let (Some(old), Some(new)) = (old, new) {
-            if old.metadata.uid != new.metadata.uid {
-                self.end_pod(old);
-            }
+        if let (Some(old), Some(new)) = (old, new)
+            && old.metadata.uid != new.metadata.uid
+        {
+            self.end_pod(old);
         }
         match new {
             Some(pod) if has_ended(pod) => self.end_pod(pod),
