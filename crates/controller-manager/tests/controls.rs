@@ -63,26 +63,8 @@ async fn deployed(client: &Client, image: &str, revision: &str) -> bool {
         && (new.count(), list.len()) == (3, 3)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn objects_become_what_they_say() -> anyhow::Result<()> {
-    let plane = ControlPlane::start().await?;
-    let client = plane.admin()?;
-    let shell = Shell::quiet();
-    let user =
-        Client::new(&plane.session("system:kube-controller-manager", &[])?, "kube-controller-manager")?;
-    let flags = Flags::try_parse_from([
-        "kube-controller-manager",
-        "--kubeconfig=none",
-        "--allocate-node-cidrs",
-        "--cluster-cidr=10.244.0.0/16",
-    ])?;
-    let (inner, stop) = (shell.clone(), shell.shutdown.clone());
-    let running = daemon::tasks::spawn("controllers", async move {
-        let ends = async move { stop.begun().await };
-        controller_manager::control(flags, "PEM".into(), user, &inner, Metrics::default(), ends).await;
-    });
-
-    // Namespaces and nodes are furnished.
+/// Namespaces and nodes are furnished.
+async fn furnishes(client: &Client) -> anyhow::Result<()> {
     client.create(&object::<Node>(json!({"metadata": {"name": "n1"}}))).await?;
     let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     client.patch_status::<Node>("", "n1", &Patch::Merge(ready)).await?;
@@ -99,8 +81,11 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
         node.and_then(|node| node.spec?.pod_cidr).as_deref() == Some("10.244.0.0/24")
     })
     .await?;
+    Ok(())
+}
 
-    // A deployment rolls out, behind a service, and again.
+/// A deployment rolls out, behind a service, and again.
+async fn rolls_out(client: &Client) -> anyhow::Result<()> {
     let deployment = json!({
         "metadata": {"name": "web", "namespace": "default"},
         "spec": {
@@ -118,7 +103,7 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
     });
     client.create(&object::<Service>(service)).await?;
-    eventually("the first rollout", || deployed(&client, "one", "1")).await?;
+    eventually("the first rollout", || deployed(client, "one", "1")).await?;
     eventually("endpoints", || async {
         let slices = client.list::<EndpointSlice>(&all("kubernetes.io/service-name=web")).await;
         let slices = slices.map(|list| list.items).unwrap_or_default();
@@ -138,7 +123,7 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
     .await?;
     let image = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "two"}]);
     client.patch::<Deployment>("default", "web", &Patch::Json(image)).await?;
-    eventually("the second rollout", || deployed(&client, "two", "2")).await?;
+    eventually("the second rollout", || deployed(client, "two", "2")).await?;
     eventually("its events", || async {
         let events = client.list::<Event>(&all("")).await.map(|list| list.items).unwrap_or_default();
         events.iter().any(|event| {
@@ -146,8 +131,11 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
         })
     })
     .await?;
+    Ok(())
+}
 
-    // A job runs to its end, a daemon set to each node.
+/// A job runs to its end, a daemon set to each node.
+async fn runs_jobs_and_daemons(client: &Client) -> anyhow::Result<()> {
     let job = json!({
         "metadata": {"name": "once", "namespace": "default"},
         "spec": {"completions": 3, "parallelism": 2, "template": {"spec": {
@@ -155,7 +143,7 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
     });
     client.create(&object::<Job>(job)).await?;
     eventually("the job", || async {
-        play_kubelet(&client).await;
+        play_kubelet(client).await;
         let status =
             client.get::<Job>("default", "once").await.ok().and_then(|job| job.status).unwrap_or_default();
         status.succeeded == Some(3) && status.completion_time.is_some()
@@ -173,22 +161,25 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
     });
     client.create(&object::<DaemonSet>(daemons)).await?;
     eventually("the daemon", || async {
-        play_kubelet(&client).await;
+        play_kubelet(client).await;
         let status = client.get::<DaemonSet>("default", "agent").await.ok().and_then(|set| set.status);
         status.is_some_and(|status| (status.number_ready, status.updated_number_scheduled) == (1, Some(1)))
     })
     .await?;
+    Ok(())
+}
 
-    // What is deleted takes what it owns with it.
+/// What is deleted takes what it owns with it.
+async fn cleans_up(client: &Client) -> anyhow::Result<()> {
     client.delete::<Deployment>("default", "web", &DeleteOptions::default()).await?;
     let foreground =
         DeleteOptions { propagation_policy: Some("Foreground".into()), ..DeleteOptions::default() };
     client.delete::<Job>("default", "once", &foreground).await?;
     eventually("the garbage is gone", || async {
-        play_kubelet(&client).await;
+        play_kubelet(client).await;
         let sets = client.list::<ReplicaSet>(&all("")).await.map_or(usize::MAX, |list| list.items.len());
         let job = client.find::<Job>("default", "once").await.ok().flatten();
-        (sets, pods(&client, "app=web").await, pods(&client, "job-name=once").await, job) == (0, 0, 0, None)
+        (sets, pods(client, "app=web").await, pods(client, "job-name=once").await, job) == (0, 0, 0, None)
     })
     .await?;
     client.create(&object::<Namespace>(json!({"metadata": {"name": "brief"}}))).await?;
@@ -198,6 +189,32 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
         matches!(client.find::<Namespace>("", "brief").await, Ok(None))
     })
     .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_become_what_they_say() -> anyhow::Result<()> {
+    let plane = ControlPlane::start().await?;
+    let client = plane.admin()?;
+    let shell = Shell::quiet();
+    let user =
+        Client::new(&plane.session("system:kube-controller-manager", &[])?, "kube-controller-manager")?;
+    let flags = Flags::try_parse_from([
+        "kube-controller-manager",
+        "--kubeconfig=none",
+        "--allocate-node-cidrs",
+        "--cluster-cidr=10.244.0.0/16",
+    ])?;
+    let (inner, stop) = (shell.clone(), shell.shutdown.clone());
+    let running = daemon::tasks::spawn("controllers", async move {
+        let ends = async move { stop.begun().await };
+        controller_manager::control(flags, "PEM".into(), user, &inner, Metrics::default(), ends).await;
+    });
+
+    furnishes(&client).await?;
+    rolls_out(&client).await?;
+    runs_jobs_and_daemons(&client).await?;
+    cleans_up(&client).await?;
 
     shell.shutdown.begin();
     running.await?;
