@@ -83,11 +83,25 @@ impl ControlPlane {
             &[
                 ("kubeconfig", kubeconfig("controller-manager.conf")),
                 ("root-ca-file", pki("ca.crt")),
+                ("allocate-node-cidrs", "true".to_owned()),
                 ("cluster-cidr", self.pod_range.clone()),
                 ("healthz-bind-address", health(10_257)),
             ],
         );
         vec![api_server, scheduler, controllers]
+    }
+
+    /// Routes to the pods, for a control plane that is no node.
+    #[must_use]
+    pub fn proxy(&self, name: &str) -> Daemon {
+        Daemon::new(
+            "kube-proxy",
+            &[
+                ("kubeconfig", text(&self.kubeconfigs.join("kube-proxy.conf"))),
+                ("hostname-override", name.to_owned()),
+                ("cluster-cidr", self.pod_range.clone()),
+            ],
+        )
     }
 
     /// Cluster DNS.

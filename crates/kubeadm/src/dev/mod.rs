@@ -61,7 +61,10 @@ pub async fn up(layout: &Layout, clock: &dyn Clock, say: &dyn Fn(&str)) -> anyho
     let client = Client::new(&session, "kubeadm")?;
     network::publish_dns(&client, layout).await?;
     let dns = layout.control_plane().dns(layout.domain());
-    processes.start(layout, dns.name, &dns, &layout.fabric(), Vec::new())?;
+    let proxy = layout.control_plane().proxy(&layout.name);
+    for daemon in [dns, proxy] {
+        processes.start(layout, daemon.name, &daemon, &layout.fabric(), Vec::new())?;
+    }
     for node in layout.nodes() {
         say(&format!("node {}", node.name));
         processes.start_containerd(layout, &node)?;
@@ -142,6 +145,7 @@ fn make_credentials(layout: &Layout, clock: &dyn Clock) -> anyhow::Result<()> {
         ("controller-manager.conf", "system:kube-controller-manager"),
         ("scheduler.conf", "system:kube-scheduler"),
         ("kube-dns.conf", "system:kube-dns"),
+        ("kube-proxy.conf", "system:kube-proxy"),
     ];
     for (file, user) in users {
         let path = layout.kubeconfigs().join(file);
