@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_pod_reads_as_upstreams() {
-        let document = components(&Catalogue::built_in(), "", "v1");
+        let document = components(Catalogue::built_in().iter(), "", "v1");
         let pod = &document["schemas"]["io.k8s.api.core.v1.Pod"];
         assert_eq!(
             pod["x-kubernetes-group-version-kind"],
@@ -266,7 +266,7 @@ mod tests {
             })
         );
         assert_eq!(document["schemas"]["io.k8s.api.core.v1.PodSpec"]["required"], json!(["containers"]));
-        let scale = components(&Catalogue::built_in(), "apps", "v1");
+        let scale = components(Catalogue::built_in().iter(), "apps", "v1");
         assert_eq!(
             scale["schemas"]["io.k8s.api.autoscaling.v1.Scale"]["x-kubernetes-group-version-kind"],
             json!([{"group": "autoscaling", "kind": "Scale", "version": "v1"}])
