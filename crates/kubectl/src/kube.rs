@@ -1,0 +1,267 @@
+//! What every verb is given: the kubeconfig in use, the client, discovery, and
+//! the requests that all verbs share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Object, Status};
+use bytes::Bytes;
+use clap::ArgMatches;
+use client::kubeconfig::{Kubeconfig, Session};
+use client::{Client, DeleteOptions, ListOptions, Patch, Target, WriteOptions};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+use wire::objects as pb;
+
+use crate::discovery::Discovery;
+use crate::error::Error;
+use crate::schema::Schema;
+
+/// The cluster and user of one command line. Nothing is read or connected
+/// before it is wanted.
+pub(crate) struct Kube {
+    kubeconfig: Option<PathBuf>,
+    pub(crate) context: Option<String>,
+    namespace: Option<String>,
+    timeout: Option<String>,
+    client: OnceCell<Client>,
+    discovery: OnceCell<Discovery>,
+}
+
+impl Kube {
+    pub(crate) fn from_flags(matches: &ArgMatches) -> Self {
+        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        Self {
+            kubeconfig: text("kubeconfig").map(PathBuf::from),
+            context: text("context"),
+            namespace: text("namespace"),
+            timeout: text("request-timeout"),
+            client: OnceCell::new(),
+            discovery: OnceCell::new(),
+        }
+    }
+
+    /// The kubeconfig file: the flag, `$KUBECONFIG`'s first, or `~/.kube/config`.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        if let Some(path) = &self.kubeconfig {
+            return path.clone();
+        }
+        let named = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty());
+        match named.and_then(|list| std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty())) {
+            Some(path) => path,
+            None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config"),
+        }
+    }
+
+    pub(crate) fn config(&self) -> Result<Kubeconfig, Error> {
+        Ok(Kubeconfig::load(&self.config_path())?)
+    }
+
+    pub(crate) fn session(&self) -> Result<Session, Error> {
+        Ok(self.config()?.session(self.context.as_deref())?)
+    }
+
+    /// The namespace to work in.
+    pub(crate) fn namespace(&self) -> Result<String, Error> {
+        match &self.namespace {
+            Some(name) => Ok(name.clone()),
+            None => Ok(self.session()?.namespace),
+        }
+    }
+
+    /// The namespace that the command line demands, if it does.
+    pub(crate) fn demanded_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    pub(crate) async fn client(&self) -> Result<&Client, Error> {
+        self.client.get_or_try_init(|| async { Ok(Client::new(&self.session()?, "kubectl")?) }).await
+    }
+
+    pub(crate) async fn discovery(&self) -> Result<&Discovery, Error> {
+        self.discovery
+            .get_or_try_init(|| async {
+                let client = self.client().await?;
+                let list = self.in_time(client.discover()).await?;
+                Ok(Discovery::parse(&list.into_value()))
+            })
+            .await
+    }
+
+    /// The OpenAPI document of a group version; `None` where it has none.
+    pub(crate) async fn schema(&self, group: &str, version: &str) -> Result<Option<Schema>, Error> {
+        let request = pb::OpenApiRequest { group: group.to_owned(), version: version.to_owned() };
+        match self.client().await?.objects().open_api(request).await {
+            Ok(answer) => Ok(Some(Schema::new(serde_json::from_slice(&answer.into_inner().json)?))),
+            Err(status) => match client::of_grpc(&status) {
+                status if status.reason == api::Reason::NotFound => Ok(None),
+                status => Err(status.into()),
+            },
+        }
+    }
+
+    /// Bounds a request by `--request-timeout`.
+    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T, Status>>) -> Result<T, Error> {
+        let limit = match self.timeout.as_deref() {
+            None => Duration::ZERO,
+            Some(text) => parse_duration(text)?,
+        };
+        if limit.is_zero() {
+            return Ok(request.await?);
+        }
+        match tokio::time::timeout(limit, request).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Error::said(format!("no answer from the server within {limit:?}"))),
+        }
+    }
+
+    pub(crate) async fn get(&self, target: Target) -> Result<Object, Error> {
+        let answer = self.in_time(self.client().await?.get_json(target)).await?;
+        Ok(Object::from_slice(&answer.json)?)
+    }
+
+    pub(crate) async fn find(&self, target: Target) -> Result<Option<Object>, Error> {
+        match self.get(target).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn list(&self, target: Target, labels: &str, fields: &str) -> Result<Vec<Object>, Error> {
+        let options = ListOptions {
+            namespace: target.namespace.clone(),
+            labels: labels.to_owned(),
+            fields: fields.to_owned(),
+            ..ListOptions::default()
+        };
+        let list = self.in_time(self.client().await?.list_json(target, &options)).await?;
+        list.items.iter().map(|json| Ok(Object::from_slice(json)?)).collect()
+    }
+
+    pub(crate) async fn create(
+        &self,
+        target: Target,
+        object: &Object,
+        options: &WriteOptions,
+    ) -> Result<Object, Error> {
+        let body = Bytes::from(object.to_vec());
+        let answer = self.in_time(self.client().await?.create_json(target, body, options)).await?;
+        finish(&answer)
+    }
+
+    pub(crate) async fn update(&self, target: Target, object: &Object) -> Result<Object, Error> {
+        let body = Bytes::from(object.to_vec());
+        let options = WriteOptions::default();
+        let answer = self.in_time(self.client().await?.update_json(target, body, &options)).await?;
+        finish(&answer)
+    }
+
+    pub(crate) async fn patch(
+        &self,
+        target: Target,
+        patch: &Patch,
+        options: &WriteOptions,
+    ) -> Result<Object, Error> {
+        let answer = self.in_time(self.client().await?.patch_json(target, patch, options)).await?;
+        finish(&answer)
+    }
+
+    pub(crate) async fn delete(&self, target: Target, options: &DeleteOptions) -> Result<Value, Error> {
+        let answer = self.in_time(self.client().await?.delete_json(target, options)).await?;
+        Ok(serde_json::from_slice(&answer.json)?)
+    }
+}
+
+fn finish(answer: &pb::Object) -> Result<Object, Error> {
+    for warning in &answer.warnings {
+        eprintln!("Warning: {warning}");
+    }
+    Ok(Object::from_slice(&answer.json)?)
+}
+
+/// A duration as flags take it: `30s`, `1m30s`, `2h`, or bare seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, Error> {
+    let bad = || Error::said(format!("invalid duration {text:?}"));
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let seconds = match &rest[..unit] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(bad()),
+        };
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+        rest = &rest[unit..];
+    }
+    Ok(total)
+}
+
+/// The time now.
+#[expect(clippy::disallowed_methods, reason = "the command line may not depend on the daemon shell and its clock")]
+pub(crate) fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// How long ago a time was, as kubectl shows it.
+pub(crate) fn age(time: &str) -> String {
+    match api::time::parse(time) {
+        Some(then) => api::time::human_duration(now().as_second() - then.as_second()),
+        None => "<unknown>".to_owned(),
+    }
+}
+
+/// What one object is called in messages, and where it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Info {
+    pub(crate) resource: Arc<crate::discovery::Resource>,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// The object as a file has it, or as the server had it.
+    pub(crate) object: Option<Object>,
+    /// The file.
+    pub(crate) source: Option<String>,
+}
+
+impl Info {
+    pub(crate) fn target(&self) -> Target {
+        self.resource.target(&self.namespace, &self.name)
+    }
+
+    /// `deployment.apps/web`.
+    pub(crate) fn label(&self) -> String {
+        format!("{}/{}", self.resource.label(), self.name)
+    }
+
+    /// Adds the file to an error.
+    pub(crate) fn blame(&self, doing: &str, error: Error) -> Error {
+        match &self.source {
+            Some(source) => error.while_doing(format!("error when {doing} {source:?}")),
+            None => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        for (text, millis) in [("30s", 30_000), ("1m30s", 90_000), ("2h", 7_200_000), ("5", 5_000), ("1.5s", 1_500)] {
+            assert_eq!(parse_duration(text).expect(text).as_millis(), millis);
+        }
+        assert!(parse_duration("soon").is_err());
+        assert!(parse_duration("3y").is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! The verbs, one file each. A new verb is a file and a line in [`TABLE`].
+
+mod annotate;
+mod api_resources;
+mod api_versions;
+mod apply;
+mod create;
+mod delete;
+mod get;
+mod label;
+mod patch;
+mod scale;
+mod version;
+
+use std::pin::Pin;
+
+use clap::{ArgMatches, Args, Command};
+
+use crate::error::Error;
+use crate::kube::Kube;
+
+type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + 'a>>;
+
+/// One verb of the command line.
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Adds the verb's flags.
+    pub(crate) augment: fn(Command) -> Command,
+    /// Runs it.
+    pub(crate) run: for<'a> fn(&'a ArgMatches, &'a Kube) -> Outcome<'a>,
+}
+
+/// What a verb's file has: its flags, as a value that runs.
+trait Verb: Args + Sized {
+    async fn run(self, kube: &Kube) -> Result<(), Error>;
+}
+
+const fn verb<V: Verb + 'static>(name: &'static str, about: &'static str) -> Entry {
+    Entry {
+        name,
+        about,
+        augment: V::augment_args,
+        run: |matches, kube| {
+            Box::pin(async move {
+                let verb = V::from_arg_matches(matches).map_err(|error| Error::said(error.to_string()))?;
+                verb.run(kube).await
+            })
+        },
+    }
+}
+
+/// Every verb.
+pub(crate) const TABLE: &[Entry] = &[
+    verb::<create::Create>("create", "Create a resource from a file or from flags"),
+    verb::<get::Get>("get", "Display one or many resources"),
+    verb::<delete::Delete>("delete", "Delete resources by file, name, or selector"),
+    verb::<apply::Apply>("apply", "Apply a configuration to a resource by file"),
+    verb::<patch::PatchVerb>("patch", "Update fields of a resource"),
+    verb::<scale::Scale>("scale", "Set a new size for a workload"),
+    verb::<label::Label>("label", "Update the labels on a resource"),
+    verb::<annotate::Annotate>("annotate", "Update the annotations on a resource"),
+    verb::<api_resources::ApiResources>("api-resources", "Print the API resources of the server"),
+    verb::<api_versions::ApiVersions>("api-versions", "Print the API versions of the server"),
+    verb::<version::Version>("version", "Print the client and server versions"),
+];

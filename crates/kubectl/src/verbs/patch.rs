@@ -1,0 +1,82 @@
+//! `patch`: sends a patch as it is.
+
+use clap::{Args, ValueEnum};
+use client::{Patch, WriteOptions};
+
+use super::Verb;
+use crate::error::Error;
+use crate::kube::Kube;
+use crate::output::{self, Format};
+use crate::resource_builder::{self, Files, Selection, Selectors};
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Json,
+    Merge,
+    Strategic,
+}
+
+#[derive(Args)]
+pub(crate) struct PatchVerb {
+    /// TYPE NAME, or TYPE/NAME
+    words: Vec<String>,
+    #[command(flatten)]
+    files: Files,
+    /// The patch, JSON or YAML
+    #[arg(short = 'p', long, default_value = "")]
+    patch: String,
+    /// A file with the patch
+    #[arg(long)]
+    patch_file: Option<String>,
+    /// The patch's format
+    #[arg(long = "type", value_enum, default_value = "strategic")]
+    kind: Kind,
+    /// The subresource to patch
+    #[arg(long, default_value = "")]
+    subresource: String,
+    /// none, or server
+    #[arg(long, default_value = "none")]
+    dry_run: String,
+    /// json, yaml, name
+    #[arg(short = 'o', long, default_value = "")]
+    output: String,
+}
+
+impl Verb for PatchVerb {
+    async fn run(self, kube: &Kube) -> Result<(), Error> {
+        let text = match &self.patch_file {
+            Some(path) => std::fs::read_to_string(path)?,
+            None if self.patch.is_empty() => {
+                return Err(Error::said("must specify --patch or --patch-file containing the contents of the patch"));
+            }
+            None => self.patch.clone(),
+        };
+        let body = api::yaml::parse(&text).map_err(|error| Error::said(format!("unable to parse {text:?}: {error}")))?;
+        let patch = match self.kind {
+            Kind::Json => Patch::Json(body),
+            Kind::Merge => Patch::Merge(body),
+            Kind::Strategic => Patch::Strategic(body),
+        };
+        let options = WriteOptions { dry_run: super::apply::dry_run(&self.dry_run)?, ..WriteOptions::default() };
+        let format = Format::parse(&self.output)?;
+        let selection = Selection {
+            words: &self.words,
+            files: &self.files,
+            selectors: &Selectors::default(),
+            all: false,
+            all_namespaces: false,
+        };
+        for info in resource_builder::resolve(kube, &selection).await? {
+            let before = kube.get(info.target()).await?;
+            let target = client::Target { subresource: self.subresource.clone(), ..info.target() };
+            let after = kube.patch(target, &patch, &options).await?;
+            if format.is_table() {
+                let same = before.resource_version() == after.resource_version() && !options.dry_run;
+                output::line(format!("{} patched{}", info.label(), if same { " (no change)" } else { "" }))?;
+            } else {
+                output::write(&format.print(&after.into_value(), true)?)?;
+            }
+        }
+        Ok(())
+    }
+}
