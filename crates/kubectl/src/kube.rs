@@ -151,13 +151,6 @@ impl Kube {
         finish(&answer)
     }
 
-    pub(crate) async fn update(&self, target: Target, object: &Object) -> Result<Object, Error> {
-        let body = Bytes::from(object.to_vec());
-        let options = WriteOptions::default();
-        let answer = self.in_time(self.client().await?.update_json(target, body, &options)).await?;
-        finish(&answer)
-    }
-
     pub(crate) async fn patch(
         &self,
         target: Target,
@@ -205,20 +198,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, Error> {
         rest = &rest[unit..];
     }
     Ok(total)
-}
-
-/// The time now.
-#[expect(clippy::disallowed_methods, reason = "the command line may not depend on the daemon shell and its clock")]
-pub(crate) fn now() -> jiff::Timestamp {
-    jiff::Timestamp::now()
-}
-
-/// How long ago a time was, as kubectl shows it.
-pub(crate) fn age(time: &str) -> String {
-    match api::time::parse(time) {
-        Some(then) => api::time::human_duration(now().as_second() - then.as_second()),
-        None => "<unknown>".to_owned(),
-    }
 }
 
 /// What one object is called in messages, and where it is.

@@ -1,5 +1,5 @@
 //! Shapes of objects as the server's OpenAPI v3 documents give them: for
-//! `explain`, and for the merge keys of client-side apply.
+//! the merge keys of client-side apply.
 
 use serde_json::Value;
 
@@ -57,29 +57,6 @@ impl Schema {
     /// The schema of a list's elements.
     pub(crate) fn element<'a>(&'a self, schema: &'a Value) -> Option<&'a Value> {
         self.resolve(schema).get("items")
-    }
-
-    /// The type as `explain` writes it: `<string>`, `<[]Container>`.
-    pub(crate) fn type_name(&self, schema: &Value) -> String {
-        let named = schema.get("$ref").or_else(|| schema.pointer("/allOf/0/$ref")).and_then(Value::as_str);
-        let resolved = self.resolve(schema);
-        let plain = match resolved["type"].as_str() {
-            Some("array") => {
-                return match self.element(schema) {
-                    Some(element) => format!("[]{}", self.type_name(element)),
-                    None => "[]Object".to_owned(),
-                };
-            }
-            Some("object") => match resolved.get("additionalProperties").filter(|below| below.is_object()) {
-                Some(below) => return format!("map[string]{}", self.type_name(below)),
-                None => "Object",
-            },
-            Some("integer" | "number" | "boolean" | "string") if named.is_none() => {
-                return resolved["type"].as_str().unwrap_or_default().to_owned();
-            }
-            _ => "Object",
-        };
-        named.and_then(|name| name.rsplit(['.', '/']).next()).unwrap_or(plain).to_owned()
     }
 }
 

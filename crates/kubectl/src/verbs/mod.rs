@@ -4,10 +4,13 @@ mod annotate;
 mod api_resources;
 mod api_versions;
 mod apply;
+mod config;
+mod cordon;
 mod create;
 mod delete;
 mod get;
 mod label;
+mod logs;
 mod patch;
 mod scale;
 mod version;
@@ -56,6 +59,10 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<get::Get>("get", "Display one or many resources"),
     verb::<delete::Delete>("delete", "Delete resources by file, name, or selector"),
     verb::<apply::Apply>("apply", "Apply a configuration to a resource by file"),
+    verb::<logs::Logs>("logs", "Print the logs of a container"),
+    verb::<cordon::Cordon>("cordon", "Mark a node as unschedulable"),
+    verb::<cordon::Uncordon>("uncordon", "Mark a node as schedulable"),
+    verb::<config::Config>("config", "Show the kubeconfig file"),
     verb::<patch::PatchVerb>("patch", "Update fields of a resource"),
     verb::<scale::Scale>("scale", "Set a new size for a workload"),
     verb::<label::Label>("label", "Update the labels on a resource"),
