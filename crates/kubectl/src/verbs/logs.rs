@@ -70,7 +70,13 @@ impl Logs {
             return Err(Error::said("expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'."));
         };
         if !first.contains('/') {
-            return Ok(vec![kube.get(pods.target(namespace, first)).await?]);
+            return match kube.get(pods.target(namespace, first)).await {
+                Err(Error::Server { status, .. }) if status.reason == api::Reason::NotFound => Err(Error::said(format!(
+                    "error from server (NotFound): {} in namespace {namespace:?}",
+                    status.message
+                ))),
+                other => Ok(vec![other?]),
+            };
         }
         let wanted = resource_builder::read_words(discovery, std::slice::from_ref(first))?.remove(0);
         let name = wanted.name.unwrap_or_default();

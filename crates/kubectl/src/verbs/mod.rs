@@ -14,6 +14,7 @@ mod logs;
 mod patch;
 mod scale;
 mod version;
+mod wait;
 
 use std::pin::Pin;
 
@@ -60,6 +61,7 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<delete::Delete>("delete", "Delete resources by file, name, or selector"),
     verb::<apply::Apply>("apply", "Apply a configuration to a resource by file"),
     verb::<logs::Logs>("logs", "Print the logs of a container"),
+    verb::<wait::Wait>("wait", "Wait until objects are gone or a condition holds"),
     verb::<cordon::Cordon>("cordon", "Mark a node as unschedulable"),
     verb::<cordon::Uncordon>("uncordon", "Mark a node as schedulable"),
     verb::<config::Config>("config", "Show the kubeconfig file"),
