@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let flags = with_file("a: file\nb: [x, y]\non: true\n", &[]);
+        let flags = with_file("a: file\nb: [x, z]\non: true\n", &[]);
         assert_eq!((flags.a.as_str(), flags.b.len(), flags.on), ("file", 2, true));
         assert_eq!(with_file("a: file", &["--a=flag"]).a, "flag");
         assert_eq!(with_file("", &[]).a, "default");
