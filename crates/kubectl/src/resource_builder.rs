@@ -54,11 +54,9 @@ pub(crate) fn read_words(discovery: &Discovery, words: &[String]) -> Result<Vec<
                 Some(_) => Err(Error::said(
                     "arguments in resource/name form must have a single resource and name",
                 )),
-                None => Err(Error::said(format!(
-                    "there is no need to specify a resource type as a separate argument when passing arguments in \
+                None => Err(Error::said("there is no need to specify a resource type as a separate argument when passing arguments in \
                      resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of \
-                     'kubectl get resource resource/<resource_name>'"
-                ))),
+                     'kubectl get resource resource/<resource_name>'".to_string())),
             })
             .collect();
     }

@@ -67,7 +67,7 @@ fn diff_map(shape: Shape<'_>, original: &Value, modified: &Value, current: &Valu
         let before = original.get(key).unwrap_or(&Value::Null);
         let (below, how) = shape.field(key);
         match (wanted, have) {
-            (Value::Object(now), Value::Object(_)) if !(how.replace && !how.merge) => {
+            (Value::Object(now), Value::Object(_)) if !how.replace || how.merge => {
                 let mut change = diff_map(below, before, wanted, have, strategic);
                 if !change.is_empty() {
                     if strategic && how.retain_keys {
@@ -136,11 +136,10 @@ fn diff_list(patch: &mut Map<String, Value>, field: &str, element: Shape<'_>, ho
         }
     }
     for before in original {
-        if let Some(key) = before.get(merge_key) {
-            if same(modified, key).is_none() && same(current, key).is_some() {
+        if let Some(key) = before.get(merge_key)
+            && same(modified, key).is_none() && same(current, key).is_some() {
                 changes.push(json!({"$patch": "delete", merge_key.as_str(): key}));
             }
-        }
     }
     if !changes.is_empty() {
         let order: Vec<Value> =

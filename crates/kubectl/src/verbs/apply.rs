@@ -87,11 +87,10 @@ impl Apply {
 /// The object with what the file says noted in its annotation.
 fn annotated(wanted: &Object) -> Object {
     let mut noted = wanted.clone();
-    if let Some(annotations) = noted.as_map_mut().get_mut("metadata").and_then(|m| m.get_mut("annotations")) {
-        if let Some(map) = annotations.as_object_mut() {
+    if let Some(annotations) = noted.as_map_mut().get_mut("metadata").and_then(|m| m.get_mut("annotations"))
+        && let Some(map) = annotations.as_object_mut() {
             map.remove(LAST_APPLIED);
         }
-    }
     if noted.at(&["metadata", "annotations"]).is_none_or(Value::is_null) {
         noted.set_at(&["metadata", "annotations"], json!({}));
     }

@@ -123,7 +123,7 @@ impl Verb for Create {
             return Error::of_all(errors);
         };
         let (object, how) = kind.object()?;
-        make_value(kube, object, &how).await.map_err(|error| error.while_doing("failed to create".to_owned()))
+        make_value(kube, object, &how).await
     }
 }
 

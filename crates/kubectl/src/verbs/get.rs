@@ -232,11 +232,10 @@ impl Get {
     }
 
     fn tidy(&self, mut object: Value, resource: &Resource) -> Value {
-        if !self.show_managed_fields {
-            if let Some(metadata) = object["metadata"].as_object_mut() {
+        if !self.show_managed_fields
+            && let Some(metadata) = object["metadata"].as_object_mut() {
                 metadata.remove("managedFields");
             }
-        }
         if let Some(map) = object.as_object_mut() {
             // Elements of a list may come without their type.
             map.entry("apiVersion").or_insert_with(|| resource.api_version().into());

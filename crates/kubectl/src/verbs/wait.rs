@@ -69,6 +69,10 @@ impl Verb for Wait {
         }
         let mut errors = Vec::new();
         for info in infos {
+            if until == Until::Deleted && kube.find(info.target()).await?.is_none() {
+                // What is not there was deleted before; stock kubectl says nothing.
+                continue;
+            }
             match tokio::time::timeout(limit, wait_for(kube, &info, &until)).await {
                 Ok(Ok(())) => output::line(format!("{} condition met", info.label()))?,
                 Ok(Err(error)) => errors.push(error),
