@@ -56,10 +56,11 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut has_parent = false;
         if let Some(parent) = self.parent
-            && !matches!(parent.step, Step::Root) {
-                has_parent = true;
-                parent.fmt(f)?;
-            }
+            && !matches!(parent.step, Step::Root)
+        {
+            has_parent = true;
+            parent.fmt(f)?;
+        }
         match self.step {
             Step::Root => f.write_str("<nil>"),
             Step::Name(name) if has_parent => write!(f, ".{name}"),
@@ -269,7 +270,10 @@ mod tests {
                 FieldError::not_supported(&spec.child("type"), "X", &["A", "B"]),
                 r#"spec.type: Unsupported value: "X": supported values: "A", "B""#,
             ),
-            (FieldError::invalid(&spec.child("replicas"), -1, "neg"), "spec.replicas: Invalid value: -1: neg"),
+            (
+                FieldError::invalid(&spec.child("replicas"), -1, "neg"),
+                "spec.replicas: Invalid value: -1: neg",
+            ),
             (FieldError::too_long(&spec.child("x"), 63), "spec.x: Too long: may not be more than 63 bytes"),
             (FieldError::too_many(&spec.child("x"), 3, 1), "spec.x: Too many: 3: must have at most 1 item"),
         ];

@@ -17,11 +17,11 @@ pub mod time;
 pub mod yaml;
 
 pub use field::{ErrorList, FieldError, Path};
+pub use k8s_openapi as openapi;
 pub use k8s_openapi::api as types;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1 as metav1;
 pub use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 pub use k8s_openapi::{ClusterResourceScope, Metadata, NamespaceResourceScope, Resource, ResourceScope};
-pub use k8s_openapi as openapi;
 pub use object::{Object, ObjectKey, OwnerReference};
 pub use quantity::Quantity;
 pub use selector::{FieldSelector, LabelSelector};

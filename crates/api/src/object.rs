@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn typed_round_trip() {
         let pod: crate::types::core::v1::Pod =
-            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": []}})).expect("pod");
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": []}}))
+                .expect("pod");
         let object = Object::from_typed(&pod).expect("object");
         assert_eq!((object.kind(), object.api_version(), object.name()), ("Pod", "v1", "p"));
         assert_eq!(object.to_typed::<crate::types::core::v1::Pod>().expect("back"), pod);

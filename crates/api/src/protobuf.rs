@@ -112,7 +112,8 @@ impl<'a> Fields<'a> {
 
     fn read(&mut self) -> Result<(u32, Wire<'a>), ProtobufError> {
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| ProtobufError::Broken("a field number that is too large"))?;
+        let number =
+            u32::try_from(tag >> 3).map_err(|_| ProtobufError::Broken("a field number that is too large"))?;
         let value = match tag & 7 {
             0 => Wire::Varint(self.varint()?),
             1 => Wire::Fixed64(u64::from_le_bytes(
@@ -120,7 +121,8 @@ impl<'a> Fields<'a> {
             )),
             2 => {
                 let length = self.varint()?;
-                let length = usize::try_from(length).map_err(|_| ProtobufError::Broken("a length that is too large"))?;
+                let length = usize::try_from(length)
+                    .map_err(|_| ProtobufError::Broken("a length that is too large"))?;
                 Wire::Bytes(self.take(length)?)
             }
             5 => Wire::Fixed32(u32::from_le_bytes(
@@ -156,18 +158,27 @@ struct Decoder<'s> {
 }
 
 impl<'s> Decoder<'s> {
-    fn message(&self, id: StructId, bytes: &[u8], into: &mut Map<String, Value>, depth: usize) -> Result<(), ProtobufError> {
+    fn message(
+        &self,
+        id: StructId,
+        bytes: &[u8],
+        into: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), ProtobufError> {
         if depth > MAX_DEPTH {
             return Err(ProtobufError::Broken("nested too deep"));
         }
         let of = self.schema.get(id);
         for read in Fields(bytes) {
             let (number, wire) = read?;
-            if let (Some(nested), Wire::Bytes(bytes)) = (of.nested_proto.iter().find(|one| one.number == number), wire) {
+            if let (Some(nested), Wire::Bytes(bytes)) =
+                (of.nested_proto.iter().find(|one| one.number == number), wire)
+            {
                 self.message(nested.of, bytes, into, depth + 1)?;
                 continue;
             }
-            let found = of.fields.iter().find(|(_, field)| field.proto.is_some_and(|proto| proto.number == number));
+            let found =
+                of.fields.iter().find(|(_, field)| field.proto.is_some_and(|proto| proto.number == number));
             // A field that this version does not have is skipped, as upstream skips it.
             let Some((name, field)) = found else { continue };
             self.field(name, field, wire, into, depth)?;
@@ -175,7 +186,14 @@ impl<'s> Decoder<'s> {
         Ok(())
     }
 
-    fn field(&self, name: &str, field: &'s Field, wire: Wire<'_>, into: &mut Map<String, Value>, depth: usize) -> Result<(), ProtobufError> {
+    fn field(
+        &self,
+        name: &str,
+        field: &'s Field,
+        wire: Wire<'_>,
+        into: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), ProtobufError> {
         match &field.shape {
             Shape::List(of) => {
                 let list = into.entry(name.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
@@ -193,7 +211,9 @@ impl<'s> Decoder<'s> {
                 }
             }
             Shape::Map(of) => {
-                let Wire::Bytes(entry) = wire else { return Err(ProtobufError::Broken("a map entry that is none")) };
+                let Wire::Bytes(entry) = wire else {
+                    return Err(ProtobufError::Broken("a map entry that is none"));
+                };
                 let map = into.entry(name.to_owned()).or_insert_with(|| Value::Object(Map::new()));
                 let Value::Object(map) = map else { return Err(ProtobufError::Broken("a map twice")) };
                 let (mut key, mut value) = (String::new(), None);
@@ -208,10 +228,14 @@ impl<'s> Decoder<'s> {
                 map.insert(key, value);
             }
             Shape::Struct(id) => {
-                let Wire::Bytes(bytes) = wire else { return Err(ProtobufError::Broken("a message that is none")) };
+                let Wire::Bytes(bytes) = wire else {
+                    return Err(ProtobufError::Broken("a message that is none"));
+                };
                 // A message that comes twice is merged, as protobuf has it.
                 let object = into.entry(name.to_owned()).or_insert_with(|| Value::Object(Map::new()));
-                let Value::Object(object) = object else { return Err(ProtobufError::Broken("a message twice")) };
+                let Value::Object(object) = object else {
+                    return Err(ProtobufError::Broken("a message twice"));
+                };
                 self.message(*id, bytes, object, depth + 1)?;
             }
             shape => {
@@ -222,13 +246,24 @@ impl<'s> Decoder<'s> {
         Ok(())
     }
 
-    fn value(&self, name: &str, shape: &'s Shape, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
+    fn value(
+        &self,
+        name: &str,
+        shape: &'s Shape,
+        wire: Wire<'_>,
+        depth: usize,
+    ) -> Result<Value, ProtobufError> {
         let unsupported = || ProtobufError::Unsupported(name.to_owned());
         Ok(match (shape, wire) {
             (Shape::String, Wire::Bytes(text)) => utf8(text)?.into(),
-            (Shape::Bytes, Wire::Bytes(bytes)) => base64::engine::general_purpose::STANDARD.encode(bytes).into(),
+            (Shape::Bytes, Wire::Bytes(bytes)) => {
+                base64::engine::general_purpose::STANDARD.encode(bytes).into()
+            }
             (Shape::Bool, Wire::Varint(number)) => (number != 0).into(),
-            #[expect(clippy::cast_possible_wrap, reason = "two's complement is how protobuf writes negative numbers")]
+            #[expect(
+                clippy::cast_possible_wrap,
+                reason = "two's complement is how protobuf writes negative numbers"
+            )]
             (Shape::Int32 | Shape::Int64, Wire::Varint(number)) => (number as i64).into(),
             (Shape::Float, Wire::Fixed64(bits)) => {
                 Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
@@ -236,7 +271,9 @@ impl<'s> Decoder<'s> {
             (Shape::Float, Wire::Fixed32(bits)) => {
                 Number::from_f64(f32::from_bits(bits).into()).map_or(Value::Null, Value::Number)
             }
-            (Shape::Quantity, Wire::Bytes(bytes)) => text_field(bytes, 1)?.unwrap_or_else(|| "0".to_owned()).into(),
+            (Shape::Quantity, Wire::Bytes(bytes)) => {
+                text_field(bytes, 1)?.unwrap_or_else(|| "0".to_owned()).into()
+            }
             (Shape::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes)?,
             (Shape::Time, Wire::Bytes(bytes)) => timestamp(bytes, time::format)?,
             (Shape::MicroTime, Wire::Bytes(bytes)) => timestamp(bytes, time::format_micro)?,
@@ -281,9 +318,10 @@ fn text_field(bytes: &[u8], wanted: u32) -> Result<Option<String>, ProtobufError
     let mut found = None;
     for field in Fields(bytes) {
         if let (number, Wire::Bytes(text)) = field?
-            && number == wanted {
-                found = Some(utf8(text)?);
-            }
+            && number == wanted
+        {
+            found = Some(utf8(text)?);
+        }
     }
     Ok(found)
 }
@@ -357,14 +395,25 @@ mod tests {
     #[test]
     fn broken_bytes_are_errors() {
         assert_eq!(open(b"{}"), Err(ProtobufError::NoMagic));
-        for bytes in [&b"k8s\0\x0a"[..], b"k8s\0\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"k8s\0\x0f", b"k8s\0\x12\x05a"] {
+        for bytes in [
+            &b"k8s\0\x0a"[..],
+            b"k8s\0\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"k8s\0\x0f",
+            b"k8s\0\x12\x05a",
+        ] {
             assert!(open(bytes).is_err(), "{bytes:?}");
         }
     }
 
     #[test]
     fn durations() {
-        for (nanos, text) in [(0, "0s"), (90_000_000_000, "1m30s"), (1_500_000_000, "1.5s"), (3_600_000_000_000, "1h0m0s"), (-1_000_000_000, "-1s")] {
+        for (nanos, text) in [
+            (0, "0s"),
+            (90_000_000_000, "1m30s"),
+            (1_500_000_000, "1.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-1_000_000_000, "-1s"),
+        ] {
             assert_eq!(go_duration(nanos), text);
         }
     }
@@ -374,6 +423,9 @@ mod tests {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(b"\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x02ab");
         let envelope = open(&bytes).expect("opens");
-        assert_eq!((envelope.api_version.as_str(), envelope.kind.as_str(), envelope.raw), ("v1", "Pod", &b"ab"[..]));
+        assert_eq!(
+            (envelope.api_version.as_str(), envelope.kind.as_str(), envelope.raw),
+            ("v1", "Pod", &b"ab"[..])
+        );
     }
 }

@@ -33,18 +33,15 @@ pub struct Quantity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not `<signedNumber><suffix>`.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     /// No such suffix.
     #[error("unable to parse quantity's suffix")]
     Suffix,
 }
 
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18),
-];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
 
 impl Quantity {
@@ -296,7 +293,9 @@ impl From<Quantity> for k8s_openapi::apimachinery::pkg::api::resource::Quantity 
 
 impl TryFrom<&k8s_openapi::apimachinery::pkg::api::resource::Quantity> for Quantity {
     type Error = QuantityError;
-    fn try_from(text: &k8s_openapi::apimachinery::pkg::api::resource::Quantity) -> Result<Self, QuantityError> {
+    fn try_from(
+        text: &k8s_openapi::apimachinery::pkg::api::resource::Quantity,
+    ) -> Result<Self, QuantityError> {
         text.0.parse()
     }
 }
@@ -308,10 +307,28 @@ mod tests {
     #[test]
     fn canonical_texts() {
         let table = [
-            ("0", "0"), ("1000m", "1"), ("0.5", "500m"), ("1.5Gi", "1536Mi"), ("1024Ki", "1Mi"), ("1000Ki", "1000Ki"),
-            ("100", "100"), ("1000", "1k"), ("1500", "1500"), ("0.1n", "1n"), ("1e3", "1e3"), ("12e6", "12e6"),
-            ("-100m", "-100m"), ("+5", "5"), (".5", "500m"), ("5.", "5"), ("1E", "1E"), ("512", "512"), ("0.5Mi", "512Ki"),
-            ("100u", "100u"), ("1023", "1023"), ("0.5Ki", "512"),
+            ("0", "0"),
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1.5Gi", "1536Mi"),
+            ("1024Ki", "1Mi"),
+            ("1000Ki", "1000Ki"),
+            ("100", "100"),
+            ("1000", "1k"),
+            ("1500", "1500"),
+            ("0.1n", "1n"),
+            ("1e3", "1e3"),
+            ("12e6", "12e6"),
+            ("-100m", "-100m"),
+            ("+5", "5"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("1E", "1E"),
+            ("512", "512"),
+            ("0.5Mi", "512Ki"),
+            ("100u", "100u"),
+            ("1023", "1023"),
+            ("0.5Ki", "512"),
         ];
         for (text, canonical) in table {
             assert_eq!(Quantity::canonical(text).as_deref(), Ok(canonical), "{text}");

@@ -147,7 +147,9 @@ impl LabelSelector {
                         "values set must be empty for exists and does not exist".to_owned(),
                     ));
                 }
-                (other, _) => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+                (other, _) => {
+                    return Err(SelectorError(format!("{other:?} is not a valid label selector operator")));
+                }
             };
             all.requirements.push(Requirement { key: expression.key.clone(), test });
         }
@@ -175,7 +177,9 @@ impl LabelSelector {
                         parser.peek()
                     )));
                 }
-                other => return Err(SelectorError(format!("found '{other}', expected: ',' or 'end of string'"))),
+                other => {
+                    return Err(SelectorError(format!("found '{other}', expected: ',' or 'end of string'")));
+                }
             }
         }
     }
@@ -265,7 +269,8 @@ fn tokens(text: &str) -> Vec<Token> {
             '=' if rest.starts_with("==") => (Token::Equals, 2),
             '=' => (Token::Equals, 1),
             _ => {
-                let end = rest.find(|c: char| c.is_whitespace() || ",()!=<>".contains(c)).unwrap_or(rest.len());
+                let end =
+                    rest.find(|c: char| c.is_whitespace() || ",()!=<>".contains(c)).unwrap_or(rest.len());
                 (Token::Word(rest[..end].to_owned()), end)
             }
         };
@@ -372,7 +377,9 @@ impl Parser {
                     }
                     break;
                 }
-                other => return Err(SelectorError(format!("found '{other}', expected: ',', ')' or identifier"))),
+                other => {
+                    return Err(SelectorError(format!("found '{other}', expected: ',', ')' or identifier")));
+                }
             }
         }
         values.sort();
@@ -511,10 +518,14 @@ fn unescape(value: &str) -> Result<String, SelectorError> {
                 Some(escaped @ ('\\' | ',' | '=')) => out.push(escaped),
                 other => {
                     let other = other.map(String::from).unwrap_or_default();
-                    return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{other}")));
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence: \\{other}"
+                    )));
                 }
             },
-            '=' => return Err(SelectorError("invalid field selector: unescaped character in value: =".into())),
+            '=' => {
+                return Err(SelectorError("invalid field selector: unescaped character in value: =".into()));
+            }
             plain => out.push(plain),
         }
     }
@@ -571,9 +582,12 @@ mod tests {
     #[test]
     fn field_selectors_match() {
         let field = |name: &str| (name == "metadata.name").then_some("a,b");
-        for (text, matches) in
-            [(r"metadata.name=a\,b", true), (r"metadata.name!=a\,b", false), ("other=", true), ("other!=x", true)]
-        {
+        for (text, matches) in [
+            (r"metadata.name=a\,b", true),
+            (r"metadata.name!=a\,b", false),
+            ("other=", true),
+            ("other!=x", true),
+        ] {
             assert_eq!(FieldSelector::parse(text).expect(text).matches(field), matches, "{text}");
         }
         assert!(FieldSelector::parse("metadata.name").is_err());

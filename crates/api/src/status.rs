@@ -229,8 +229,13 @@ impl Status {
                 field: error.field.clone(),
             })
             .collect();
-        let details =
-            Details { name: name.into(), group: group.into(), kind: kind.into(), causes, ..Details::default() };
+        let details = Details {
+            name: name.into(),
+            group: group.into(),
+            kind: kind.into(),
+            causes,
+            ..Details::default()
+        };
         Self::new(Reason::Invalid, message).with_details(details)
     }
 
@@ -259,7 +264,8 @@ impl Status {
     /// The resource does not know the verb.
     #[must_use]
     pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
+        let message =
+            format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
         Self::new(Reason::MethodNotAllowed, message).about(group, resource, "")
     }
 
@@ -350,7 +356,8 @@ impl Status {
         let success = text(value, "status") == "Success";
         let code = value.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
         let details = value.get("details").map(|details| {
-            let causes = details.get("causes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let causes =
+                details.get("causes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             let retry = details.get("retryAfterSeconds").and_then(Value::as_u64).unwrap_or_default();
             Box::new(Details {
                 name: text(details, "name"),

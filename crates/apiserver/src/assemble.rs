@@ -51,11 +51,13 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let mut config = store::Config::new(&flags.data_dir);
     config.history = flags.history;
     let opened = Embedded::open(config, Arc::clone(&shell.clock)).await;
-    let embedded = Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
+    let embedded =
+        Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
     shell.health.metrics(|registry| embedded.register(registry));
     let store: Arc<dyn Store> = embedded.clone();
 
-    let cache = cache::start(Arc::clone(&store), shell.shutdown.clone()).await.context("fill the watch cache")?;
+    let cache =
+        cache::start(Arc::clone(&store), shell.shutdown.clone()).await.context("fill the watch cache")?;
     let kinds = Arc::new(Kinds::new(&Catalogue::built_in()));
     let addresses = ServiceAddresses::new(
         flags.service_cluster_ip_range.clone(),
@@ -66,12 +68,14 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let own_service = addresses.first().context("--service-cluster-ip-range has no usable address")?;
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
     let admission = Chain::built_in(&cache);
-    let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
+    let registry =
+        Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
     let gate = Arc::new(Gate::new(registry, Authenticator::new(tokens), Authorizer::new(&cache)));
     let connector = Arc::new(Connector::new(Arc::new(Kubelets::new(kubelet_files(flags)))));
-    let rest = Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
+    let rest =
+        Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
     let services = Services::new(&gate, &connector, &shell.shutdown);
     let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
 
@@ -84,8 +88,13 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let serving = listeners
         .into_iter()
         .map(|listener| {
-            let serving =
-                serve(listener, Arc::clone(&tls), Limits::default(), Arc::clone(&front), shell.shutdown.clone());
+            let serving = serve(
+                listener,
+                Arc::clone(&tls),
+                Limits::default(),
+                Arc::clone(&front),
+                shell.shutdown.clone(),
+            );
             tasks::spawn("serve", serving)
         })
         .collect();

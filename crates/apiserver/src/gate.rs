@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::authn::{Authenticator, User};
 use crate::authz::{Attributes, Authorizer};
 use crate::registry::{
-    Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed, MediaType,
-    PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
+    Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed,
+    MediaType, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
 };
 use crate::stored::Stored;
 use crate::{reviews, scale};
@@ -146,7 +146,9 @@ impl Gate {
             "" => None,
             name => Some(kind.subresource(name).cloned().ok_or_else(Status::no_such_resource)?),
         };
-        if kind.namespaced == target.namespace.is_empty() && !(kind.namespaced && is_collection_read(verb, target)) {
+        if kind.namespaced == target.namespace.is_empty()
+            && !(kind.namespaced && is_collection_read(verb, target))
+        {
             return Err(Status::no_such_resource());
         }
         let verbs = subresource.as_ref().map_or(&kind.verbs, |one| &one.verbs);
@@ -161,7 +163,12 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn get(&self, user: &User, target: &Target, resource_version: &str) -> Result<(Arc<Descriptor>, Shown), Status> {
+    pub async fn get(
+        &self,
+        user: &User,
+        target: &Target,
+        resource_version: &str,
+    ) -> Result<(Arc<Descriptor>, Shown), Status> {
         let allowed = self.allow(user, "get", target)?;
         let stored = self.registry.get(&allowed.address, resource_version).await?;
         let kind = Arc::clone(&allowed.address.kind);
@@ -176,7 +183,12 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn list(&self, user: &User, target: &Target, query: &ListQuery) -> Result<(Arc<Descriptor>, Listed), Status> {
+    pub async fn list(
+        &self,
+        user: &User,
+        target: &Target,
+        query: &ListQuery,
+    ) -> Result<(Arc<Descriptor>, Listed), Status> {
         let target = with_named(target, &query.fields);
         let allowed = self.allow(user, "list", &target)?;
         let address = Address { name: String::new(), ..allowed.address };
@@ -188,7 +200,12 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn watch(&self, user: &User, target: &Target, query: &WatchQuery) -> Result<(Arc<Descriptor>, Watch), Status> {
+    pub async fn watch(
+        &self,
+        user: &User,
+        target: &Target,
+        query: &WatchQuery,
+    ) -> Result<(Arc<Descriptor>, Watch), Status> {
         let target = with_named(target, &query.fields);
         let allowed = self.allow(user, "watch", &target)?;
         let address = Address { name: String::new(), ..allowed.address };
@@ -200,17 +217,30 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn create(&self, caller: &Caller, target: &Target, body: Body<'_>, dry_run: bool) -> Result<Written, Status> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        body: Body<'_>,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
         let allowed = self.allow(&caller.user, "create", target)?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
         if let Some(subresource) = &allowed.subresource {
-            return self.create_subresource(caller, &allowed, &subresource.name, decoded.object, dry_run).await;
+            return self
+                .create_subresource(caller, &allowed, &subresource.name, decoded.object, dry_run)
+                .await;
         }
         let kind = &allowed.address.kind;
         if !kind.is_stored() {
             let json = reviews::answer(self, caller, &allowed.address, decoded.object).await?;
-            return Ok(Written { json: json.to_vec().into(), revision: 0, warnings: decoded.warnings, created: true });
+            return Ok(Written {
+                json: json.to_vec().into(),
+                revision: 0,
+                warnings: decoded.warnings,
+                created: true,
+            });
         }
         if !target.name.is_empty() {
             return Err(Status::method_not_supported(&kind.group, &kind.resource, "create"));
@@ -235,7 +265,9 @@ impl Gate {
             created: true,
         };
         match (allowed.address.kind.resource.as_str(), subresource) {
-            ("serviceaccounts", "token") => reviews::issue_token(self, &allowed.address, object).await.map(made),
+            ("serviceaccounts", "token") => {
+                reviews::issue_token(self, &allowed.address, object).await.map(made)
+            }
             ("pods", "binding") => self.bind(caller, &allowed.address, &object, dry_run).await,
             ("pods", "eviction") => self.evict(caller, &allowed.address, &object).await,
             _ => Err(Status::method_not_supported(&allowed.address.kind.group, subresource, "create")),
@@ -246,14 +278,22 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn bind(&self, caller: &Caller, address: &Address, binding: &Object, dry_run: bool) -> Result<Written, Status> {
+    pub async fn bind(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        binding: &Object,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
         let node = binding.text(&["target", "name"]).to_owned();
         let kind = binding.text(&["target", "kind"]);
         if node.is_empty() || !matches!(kind, "" | "Node") {
             let field = api::Path::new("target").child("name").to_string();
             return Err(Status::new(
                 Reason::Invalid,
-                format!("Binding \"\" is invalid: {field}: Required value: the target must be a node with a name"),
+                format!(
+                    "Binding \"\" is invalid: {field}: Required value: the target must be a node with a name"
+                ),
             ));
         }
         let uid = binding.uid().to_owned();
@@ -267,15 +307,22 @@ impl Gate {
                 )));
             }
             if pod.is_terminating() {
-                return Err(address.conflict(&format!("pod {} is being deleted, cannot be assigned to a host", pod.name())));
+                return Err(address.conflict(&format!(
+                    "pod {} is being deleted, cannot be assigned to a host",
+                    pod.name()
+                )));
             }
             let bound = pod.text(&["spec", "nodeName"]);
             if !bound.is_empty() {
-                return Err(address.conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name())));
+                return Err(
+                    address.conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name()))
+                );
             }
             let gates = pod.at(&["spec", "schedulingGates"]).and_then(Value::as_array);
             if gates.is_some_and(|gates| !gates.is_empty()) {
-                return Err(address.conflict(&format!("pod {} has non-empty .spec.schedulingGates", pod.name())));
+                return Err(
+                    address.conflict(&format!("pod {} has non-empty .spec.schedulingGates", pod.name()))
+                );
             }
             let mut pod = pod.clone();
             pod.set_at(&["spec", "nodeName"], node.as_str());
@@ -310,7 +357,13 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn update(&self, caller: &Caller, target: &Target, body: Body<'_>, dry_run: bool) -> Result<Written, Status> {
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        body: Body<'_>,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
         let allowed = self.allow(&caller.user, "update", target)?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
@@ -320,7 +373,9 @@ impl Gate {
         }
         self.guard_escalation(&caller.user, &allowed.address, &decoded.object).await?;
         let part = allowed.part();
-        self.registry.update(caller, allowed.address.clone(), part, decoded.object, &options, decoded.warnings).await
+        self.registry
+            .update(caller, allowed.address.clone(), part, decoded.object, &options, decoded.warnings)
+            .await
     }
 
     /// Patches an object or a part of it.
@@ -349,10 +404,12 @@ impl Gate {
             let stored = self.registry.get(&allowed.address, "").await?;
             let mut value: Value = serde_json::from_slice(&stored.json).map_err(Status::internal)?;
             if kind != PatchKind::Json {
-                let patch = serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+                let patch =
+                    serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
                 api::patch::merge_patch(&mut value, patch);
             } else {
-                api::patch::json_patch(&mut value, patch).map_err(|error| Status::bad_request(error.to_string()))?;
+                api::patch::json_patch(&mut value, patch)
+                    .map_err(|error| Status::bad_request(error.to_string()))?;
             }
             let object = Object::from_value(value).map_err(|error| Status::bad_request(error.to_string()))?;
             self.guard_escalation(&caller.user, &allowed.address, &object).await?;
@@ -371,7 +428,9 @@ impl Gate {
         let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) else {
             return Err(Status::no_such_resource());
         };
-        let transform = |object: &Object| scale::apply(&allowed.address, object, wanted, paths).map(|new| (new, Vec::new()));
+        let transform = |object: &Object| {
+            scale::apply(&allowed.address, object, wanted, paths).map(|new| (new, Vec::new()))
+        };
         let written = self.registry.change(caller, &allowed.address, Part::Main, options, &transform).await?;
         let object = Object::from_slice(&written.json).map_err(Status::internal)?;
         Ok(Written { json: scale::of(&object, paths).to_vec().into(), ..written })
@@ -381,7 +440,12 @@ impl Gate {
     ///
     /// # Errors
     /// As a status.
-    pub async fn delete(&self, caller: &Caller, target: &Target, options: &DeleteOptions) -> Result<Deleted, Status> {
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Status> {
         let allowed = self.allow(&caller.user, "delete", target)?;
         self.registry.delete(caller, &allowed.address, options).await
     }
@@ -413,13 +477,19 @@ impl Gate {
         };
         let (verb, resource, name, rules) = if address.kind.resource.ends_with("bindings") {
             let role = object.text(&["roleRef", "name"]).to_owned();
-            let resource = if object.text(&["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
+            let resource =
+                if object.text(&["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
             let namespace = if resource == "roles" { address.namespace.as_str() } else { "" };
             let found = self.registry.cache().resource(&address.kind.group, resource).get(namespace, &role);
             let found = found.and_then(|stored| stored.object().ok());
             ("bind", resource, role, rules_of(found.as_ref().and_then(|role| role.get("rules"))))
         } else {
-            ("escalate", address.kind.resource.as_str(), object.name().to_owned(), rules_of(object.get("rules")))
+            (
+                "escalate",
+                address.kind.resource.as_str(),
+                object.name().to_owned(),
+                rules_of(object.get("rules")),
+            )
         };
         let ask = Attributes {
             verb: verb.into(),

@@ -29,11 +29,17 @@ pub(crate) fn document(kinds: &[Arc<Descriptor>], group: &str, version: &str) ->
 }
 
 fn paths_of(kind: &Descriptor, gvk: &Value, reference: &Value) -> Vec<(String, Value)> {
-    let root = if kind.group.is_empty() { format!("/api/{}", kind.version) } else { format!("/apis/{}/{}", kind.group, kind.version) };
+    let root = if kind.group.is_empty() {
+        format!("/api/{}", kind.version)
+    } else {
+        format!("/apis/{}/{}", kind.group, kind.version)
+    };
     let scope = if kind.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
     let operation = |action: &str| {
-        let parameters: Vec<Value> =
-            parameters_of(action).iter().map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}})).collect();
+        let parameters: Vec<Value> = parameters_of(action)
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
+            .collect();
         json!({
             "parameters": parameters,
             "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk,
@@ -70,7 +76,15 @@ fn parameters_of(action: &str) -> &'static [&'static str] {
     match action {
         "create" | "update" | "patch" => &["dryRun", "fieldManager", "fieldValidation"],
         "delete" | "deletecollection" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
-        "list" => &["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "watch"],
+        "list" => &[
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "watch",
+        ],
         _ => &[],
     }
 }
@@ -93,6 +107,9 @@ mod tests {
         }
         let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
-        assert_eq!(schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
+        assert_eq!(
+            schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"],
+            "Deployment"
+        );
     }
 }

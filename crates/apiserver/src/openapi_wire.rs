@@ -46,9 +46,10 @@ impl Message {
 pub(crate) fn encode(document: &Value) -> Vec<u8> {
     let info = &document["info"];
     let info = Message::default().text(1, info.get("title")).text(6, info.get("version"));
-    let paths = document["paths"].as_object().into_iter().flatten().fold(Message::default(), |all, (path, item)| {
-        all.message(1, Message::default().bytes(1, path.as_bytes()).message(2, path_item(item)))
-    });
+    let paths =
+        document["paths"].as_object().into_iter().flatten().fold(Message::default(), |all, (path, item)| {
+            all.message(1, Message::default().bytes(1, path.as_bytes()).message(2, path_item(item)))
+        });
     Message::default().text(1, document.get("openapi")).message(2, info).message(4, paths).0
 }
 
@@ -66,7 +67,9 @@ fn operation(operation: &Value) -> Message {
         let parameter = Message::default().text(1, one.get("name")).text(2, one.get("in"));
         all.message(6, Message::default().message(1, parameter))
     });
-    for (name, value) in operation.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-")) {
+    for (name, value) in
+        operation.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-"))
+    {
         // JSON is YAML.
         let any = Message::default().bytes(2, value.to_string().as_bytes());
         all = all.message(13, Message::default().bytes(1, name.as_bytes()).message(2, any));

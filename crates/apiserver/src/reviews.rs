@@ -17,7 +17,12 @@ const TOKEN_SECONDS: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 ///
 /// # Errors
 /// A kind that this server does not answer, or a question that makes no sense.
-pub(crate) async fn answer(gate: &Gate, caller: &Caller, address: &Address, mut review: Object) -> Result<Object, Status> {
+pub(crate) async fn answer(
+    gate: &Gate,
+    caller: &Caller,
+    address: &Address,
+    mut review: Object,
+) -> Result<Object, Status> {
     let status = match (address.kind.group.as_str(), address.kind.resource.as_str()) {
         ("authentication.k8s.io", "selfsubjectreviews") => json!({"userInfo": user_info(&caller.user)}),
         ("authentication.k8s.io", "tokenreviews") => token_status(gate, &review).await,
@@ -60,7 +65,13 @@ fn user_info(user: &User) -> Value {
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {
-    value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 async fn token_status(gate: &Gate, review: &Object) -> Value {
@@ -87,7 +98,8 @@ fn subject(review: &Object) -> Result<User, Status> {
     };
     if user.name.is_empty() && user.groups.is_empty() {
         let spec = Path::new("spec");
-        let error = FieldError::invalid(&spec.child("user"), "", "at least one of user or group must be specified");
+        let error =
+            FieldError::invalid(&spec.child("user"), "", "at least one of user or group must be specified");
         return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", &[error]));
     }
     Ok(user)
@@ -156,7 +168,11 @@ fn rules_status(gate: &Gate, user: &User, review: &Object) -> Result<Value, Stat
 ///
 /// # Errors
 /// The account or what the token shall be bound to does not exist.
-pub(crate) async fn issue_token(gate: &Gate, address: &Address, mut request: Object) -> Result<Object, Status> {
+pub(crate) async fn issue_token(
+    gate: &Gate,
+    address: &Address,
+    mut request: Object,
+) -> Result<Object, Status> {
     let account = gate.registry().get(address, "").await?;
     let seconds = request.integer(&["spec", "expirationSeconds"]).unwrap_or(3600);
     let spec = Path::new("spec");
@@ -180,11 +196,18 @@ pub(crate) async fn issue_token(gate: &Gate, address: &Address, mut request: Obj
     request.set_at(&["spec", "expirationSeconds"], seconds);
     request.set_at(&["metadata", "name"], address.name.as_str());
     request.set_at(&["metadata", "namespace"], address.namespace.as_str());
-    request.set("status", json!({"token": issued.token, "expirationTimestamp": api::time::format(issued.expires)}));
+    request.set(
+        "status",
+        json!({"token": issued.token, "expirationTimestamp": api::time::format(issued.expires)}),
+    );
     Ok(request)
 }
 
-async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Result<(Option<Bound>, Option<Bound>), Status> {
+async fn bound_object(
+    gate: &Gate,
+    address: &Address,
+    request: &Object,
+) -> Result<(Option<Bound>, Option<Bound>), Status> {
     let Some(reference) = request.at(&["spec", "boundObjectRef"]).filter(|one| one.is_object()) else {
         return Ok((None, None));
     };
@@ -192,7 +215,11 @@ async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Resul
     let resource = match text("kind") {
         "Pod" => "pods",
         "Secret" => "secrets",
-        other => return Err(Status::bad_request(format!("cannot bind token for serviceaccount to type {other:?}"))),
+        other => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount to type {other:?}"
+            )));
+        }
     };
     let kind = gate.registry().kinds().find("", "v1", resource).ok_or_else(Status::no_such_resource)?;
     let target = Address { kind, namespace: address.namespace.clone(), name: text("name").to_owned() };

@@ -18,9 +18,13 @@ pub(crate) fn of(object: &Object, paths: &ScalePaths) -> Object {
     let number = |path: &[String]| at(object, path).and_then(Value::as_i64).unwrap_or(0);
     let selector = match at(object, &paths.selector) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Object(map)) if !map.contains_key("matchLabels") && !map.contains_key("matchExpressions") => {
-            let pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        Some(Value::Object(map))
+            if !map.contains_key("matchLabels") && !map.contains_key("matchExpressions") =>
+        {
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+                .collect();
             pairs.join(",")
         }
         Some(value) => serde_json::from_value(value.clone())
@@ -53,7 +57,12 @@ pub(crate) fn of(object: &Object, paths: &ScalePaths) -> Object {
 ///
 /// # Errors
 /// A negative number, or a stale resource version.
-pub(crate) fn apply(address: &Address, object: &Object, wanted: &Object, paths: &ScalePaths) -> Result<Object, Status> {
+pub(crate) fn apply(
+    address: &Address,
+    object: &Object,
+    wanted: &Object,
+    paths: &ScalePaths,
+) -> Result<Object, Status> {
     let version = wanted.resource_version();
     if !version.is_empty() && version != object.resource_version() {
         return Err(address.conflict(Status::MODIFIED));
@@ -61,7 +70,8 @@ pub(crate) fn apply(address: &Address, object: &Object, wanted: &Object, paths: 
     let replicas = wanted.integer(&["spec", "replicas"]).unwrap_or(0);
     if replicas < 0 {
         let spec = api::Path::new("spec");
-        let error = api::FieldError::invalid(&spec.child("replicas"), replicas, "must be greater than or equal to 0");
+        let error =
+            api::FieldError::invalid(&spec.child("replicas"), replicas, "must be greater than or equal to 0");
         return Err(Status::invalid("autoscaling", "Scale", &address.name, &[error]));
     }
     let mut object = object.clone();

@@ -72,7 +72,8 @@ impl ServiceAddresses {
             }
         }
         let freed_ips = held_ips.iter().filter(|ip| !wanted_ips.contains(ip)).map(address_key);
-        let freed_ports = held_ports.iter().filter(|port| !wanted_ports.contains(port)).map(|port| port_key(*port));
+        let freed_ports =
+            held_ports.iter().filter(|port| !wanted_ports.contains(port)).map(|port| port_key(*port));
         companions.operations.extend(freed_ips.chain(freed_ports).map(Operation::delete));
         Ok(companions)
     }
@@ -88,7 +89,10 @@ impl ServiceAddresses {
         let named: Vec<String> = texts(service.at(&["spec", "ipFamilies"]));
         let families = self.families(service, &policy, &named)?;
         if policy.is_empty() {
-            service.set_at(&["spec", "ipFamilyPolicy"], if families.len() > 1 { "RequireDualStack" } else { "SingleStack" });
+            service.set_at(
+                &["spec", "ipFamilyPolicy"],
+                if families.len() > 1 { "RequireDualStack" } else { "SingleStack" },
+            );
         }
         service.set_at(&["spec", "ipFamilies"], families.clone());
         if rules::is_headless(service) {
@@ -155,7 +159,11 @@ impl ServiceAddresses {
     fn requested(&self, service: &Object, text: &str, held: &[IpAddr]) -> Result<IpAddr, Status> {
         let refuse = |why: &str| {
             let (spec, value) = (Path::new("spec"), json!([text]));
-            let error = FieldError::invalid(&spec.child("clusterIPs"), value, format!("failed to allocate IP {text}: {why}"));
+            let error = FieldError::invalid(
+                &spec.child("clusterIPs"),
+                value,
+                format!("failed to allocate IP {text}: {why}"),
+            );
             Status::invalid("", "Service", service.name(), &[error])
         };
         let address: IpAddr = text.parse().map_err(|_| refuse("not a valid IP"))?;
@@ -184,7 +192,9 @@ impl ServiceAddresses {
 
     /// A free address, at random: two servers rarely try the same one.
     fn pick(&self, service: &Object, wanted: &str) -> Result<IpAddr, Status> {
-        let full = || Status::internal(format!("failed to allocate a serviceIP for {}: range is full", service.name()));
+        let full = || {
+            Status::internal(format!("failed to allocate a serviceIP for {}: range is full", service.name()))
+        };
         let range = self.ranges.iter().find(|range| family(range) == wanted).ok_or_else(full)?;
         for _ in 0..RANDOM_TRIES {
             let address = random_address(range);
@@ -212,7 +222,13 @@ impl ServiceAddresses {
             let number = match asked {
                 0 => self.pick_port(&used, &mine)?,
                 asked => {
-                    self.check_port(service, index, asked, held.contains(&asked) || mine.contains(&asked), &used)?;
+                    self.check_port(
+                        service,
+                        index,
+                        asked,
+                        held.contains(&asked) || mine.contains(&asked),
+                        &used,
+                    )?;
                     asked
                 }
             };
@@ -233,11 +249,22 @@ impl ServiceAddresses {
         Ok(())
     }
 
-    fn check_port(&self, service: &Object, index: usize, port: u16, own: bool, used: &HashSet<u16>) -> Result<(), Status> {
+    fn check_port(
+        &self,
+        service: &Object,
+        index: usize,
+        port: u16,
+        own: bool,
+        used: &HashSet<u16>,
+    ) -> Result<(), Status> {
         let why = if own {
             return Ok(());
         } else if !self.node_ports.contains(&port) {
-            format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.node_ports.start(), self.node_ports.end())
+            format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                self.node_ports.start(),
+                self.node_ports.end()
+            )
         } else if used.contains(&port) {
             "provided port is already allocated".to_owned()
         } else {
@@ -250,7 +277,9 @@ impl ServiceAddresses {
 
     fn used_ports(&self) -> HashSet<u16> {
         let services = self.cache.resource("", "services").all();
-        let nodes_ports = services.iter().filter(|one| matches!(one.field("spec.type"), Some("NodePort" | "LoadBalancer") | None));
+        let nodes_ports = services
+            .iter()
+            .filter(|one| matches!(one.field("spec.type"), Some("NodePort" | "LoadBalancer") | None));
         nodes_ports.filter_map(|one| one.object().ok()).flat_map(|one| holdings(&one).1).collect()
     }
 
@@ -262,7 +291,10 @@ impl ServiceAddresses {
                 return Ok(port);
             }
         }
-        self.node_ports.clone().find(free).ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))
+        self.node_ports
+            .clone()
+            .find(free)
+            .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))
     }
 
     fn address_object(&self, service: &Object, address: &IpAddr) -> bytes::Bytes {
@@ -327,7 +359,13 @@ fn random_address(range: &IpNet) -> IpAddr {
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {
-    value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The addresses and node ports that a service holds.

@@ -241,7 +241,9 @@ impl Stored {
         match name {
             "metadata.name" => Some(self.name()),
             "metadata.namespace" => Some(self.namespace()),
-            _ => pairs(&self.header, self.names.fields_at).find(|(key, _)| *key == name).map(|(_, value)| value),
+            _ => pairs(&self.header, self.names.fields_at)
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value),
         }
     }
 }

@@ -61,10 +61,14 @@ async fn a_watch_shows_each_change_once_and_resumes_over_a_restart() {
     let (mut plane, rest) = plane().await;
     let first = make_map(&rest, "a", "x").await;
     let from = first["metadata"]["resourceVersion"].as_str().expect("version").to_owned();
-    let mut events = Events::open(&rest, &format!("{MAPS}?watch=true&labelSelector=l%3Dx&resourceVersion={from}")).await;
+    let mut events =
+        Events::open(&rest, &format!("{MAPS}?watch=true&labelSelector=l%3Dx&resourceVersion={from}")).await;
     make_map(&rest, "b", "x").await;
     make_map(&rest, "c", "y").await;
-    let left = rest.merge(&format!("{MAPS}/b"), &json!({"metadata": {"labels": {"l": "y"}}})).await.expect("answers");
+    let left = rest
+        .merge(&format!("{MAPS}/b"), &json!({"metadata": {"labels": {"l": "y"}}}))
+        .await
+        .expect("answers");
     assert_eq!(left.code, 200);
     rest.delete(&format!("{MAPS}/a")).await.expect("answers");
     events.expect("ADDED", "b").await;
@@ -92,8 +96,17 @@ async fn pages_are_of_one_moment() {
     assert_eq!(page["items"].as_array().map(Vec::len), Some(3));
     rest.delete(&format!("{MAPS}/d")).await.expect("answers");
     make_map(&rest, "e", "x").await;
-    let rest_of_it = rest.get(&format!("{MAPS}?limit=3&labelSelector=l%3Dx&continue={token}")).await.expect("answers").json();
-    let names: Vec<_> = rest_of_it["items"].as_array().expect("items").iter().map(|one| one["metadata"]["name"].clone()).collect();
+    let rest_of_it = rest
+        .get(&format!("{MAPS}?limit=3&labelSelector=l%3Dx&continue={token}"))
+        .await
+        .expect("answers")
+        .json();
+    let names: Vec<_> = rest_of_it["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|one| one["metadata"]["name"].clone())
+        .collect();
     assert_eq!(names, ["d"], "the second page is of the first page's moment");
     assert_eq!(rest_of_it["metadata"]["resourceVersion"], page["metadata"]["resourceVersion"]);
 }
@@ -114,7 +127,10 @@ async fn finalizers_and_grace_hold_an_object() {
     let wrong = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "other"}});
     make_map(&rest, "kept", "x").await;
     let path = format!("{MAPS}/kept");
-    let answer = rest.send(Method::DELETE, &path, &[("content-type", "application/json")], wrong.to_string()).await.expect("answers");
+    let answer = rest
+        .send(Method::DELETE, &path, &[("content-type", "application/json")], wrong.to_string())
+        .await
+        .expect("answers");
     assert_eq!((answer.code, answer.json()["reason"].clone()), (409, "Conflict".into()));
 }
 
@@ -165,7 +181,14 @@ async fn who_may_do_what() {
     assert_eq!(jane.post(bindings, &escalating).await.expect("answers").code, 403);
 
     let nobody = Rest::new(&plane.session_with(None, None)).expect("client");
-    for (path, code) in [("/version", 200), ("/livez", 200), ("/readyz", 200), ("/api", 403), ("/api/v1/pods", 403), ("/metrics", 403)] {
+    for (path, code) in [
+        ("/version", 200),
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/api", 403),
+        ("/api/v1/pods", 403),
+        ("/metrics", 403),
+    ] {
         assert_eq!(nobody.get(path).await.expect("answers").code, code, "{path}");
     }
     let forged = Rest::new(&plane.session_with(None, Some("eyJhbGciOiJub25lIn0.e30."))).expect("client");
@@ -177,7 +200,10 @@ async fn who_may_do_what() {
 async fn tokens_of_service_accounts() {
     let (plane, rest) = plane().await;
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
-    assert_eq!(rest.post(accounts, &json!({"metadata": {"name": "robot"}})).await.expect("answers").code, 201);
+    assert_eq!(
+        rest.post(accounts, &json!({"metadata": {"name": "robot"}})).await.expect("answers").code,
+        201
+    );
     let request = json!({"spec": {"expirationSeconds": 600}});
     let answer = rest.post(&format!("{accounts}/robot/token"), &request).await.expect("answers");
     assert_eq!(answer.code, 201, "{}", answer.json());
@@ -199,7 +225,8 @@ async fn bad_input_gets_a_status_and_harms_nothing() {
     let (plane, rest) = plane().await;
     let json_type = [("content-type", "application/json")];
     let yaml_type = [("content-type", "application/yaml")];
-    let nested = format!(r#"{{"metadata":{{"name":"n"}},"data":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let nested =
+        format!(r#"{{"metadata":{{"name":"n"}},"data":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
     let big = format!(r#"{{"metadata":{{"name":"big"}},"data":{{"k":"{}"}}}}"#, "x".repeat(10 << 20));
     let table: [(&[(&str, &str)], String, u16, &str); 8] = [
         (&json_type, "{".into(), 400, "BadRequest"),
@@ -215,29 +242,46 @@ async fn bad_input_gets_a_status_and_harms_nothing() {
         let shown: String = body.chars().take(60).collect();
         let answer = rest.send(Method::POST, MAPS, headers, body).await.expect("answers");
         let status = answer.json();
-        assert_eq!((answer.code, status["reason"].as_str(), status["kind"].as_str()), (code, Some(reason), Some("Status")), "{shown}: {status}");
+        assert_eq!(
+            (answer.code, status["reason"].as_str(), status["kind"].as_str()),
+            (code, Some(reason), Some("Status")),
+            "{shown}: {status}"
+        );
     }
     let unknown = json!({"metadata": {"name": "u"}, "dota": {}});
     let strict = rest.post(&format!("{MAPS}?fieldValidation=Strict"), &unknown).await.expect("answers");
     assert_eq!(strict.code, 400);
-    assert!(strict.json()["message"].as_str().expect("message").contains(r#"unknown field "dota""#), "{}", strict.json());
+    assert!(
+        strict.json()["message"].as_str().expect("message").contains(r#"unknown field "dota""#),
+        "{}",
+        strict.json()
+    );
     let warned = rest.post(MAPS, &unknown).await.expect("answers");
     assert_eq!(warned.code, 201);
     assert_eq!(warned.headers.get("warning").expect("a warning"), r#"299 - "unknown field \"dota\"""#);
     let media = rest.send(Method::POST, MAPS, &[("content-type", "text/csv")], "a,b").await.expect("answers");
     assert_eq!(media.code, 415);
-    let missing = rest.post("/api/v1/namespaces/absent/configmaps", &json!({"metadata": {"name": "x"}})).await.expect("answers");
-    assert_eq!((missing.code, missing.json()["message"].clone()), (404, r#"namespaces "absent" not found"#.into()));
+    let missing = rest
+        .post("/api/v1/namespaces/absent/configmaps", &json!({"metadata": {"name": "x"}}))
+        .await
+        .expect("answers");
+    assert_eq!(
+        (missing.code, missing.json()["message"].clone()),
+        (404, r#"namespaces "absent" not found"#.into())
+    );
     for path in ["/api/v2", "/apis/none/v1/things", "/api/v1/namespaces/default/things", "/nowhere"] {
         assert_eq!(rest.get(path).await.expect("answers").code, 404, "{path}");
     }
 
     let grpc = plane.admin().expect("client");
-    let target = wire::objects::Target { version: "v1".into(), resource: "configmaps".into(), namespace: "default".into(), ..Default::default() };
-    let status = grpc
-        .create_json(target, "{".into(), &client::WriteOptions::default())
-        .await
-        .expect_err("no JSON");
+    let target = wire::objects::Target {
+        version: "v1".into(),
+        resource: "configmaps".into(),
+        namespace: "default".into(),
+        ..Default::default()
+    };
+    let status =
+        grpc.create_json(target, "{".into(), &client::WriteOptions::default()).await.expect_err("no JSON");
     assert_eq!((status.reason, status.code), (api::Reason::BadRequest, 400));
     let status = grpc.get::<api::types::core::v1::ConfigMap>("default", "absent").await.expect_err("absent");
     assert_eq!(status, api::Status::not_found("", "configmaps", "absent"));
@@ -249,7 +293,10 @@ async fn caches_follow_over_grpc() {
     let (plane, rest) = plane().await;
     make_map(&rest, "before", "x").await;
     let client = plane.admin().expect("client");
-    let cache = client::Cache::<ConfigMap>::start(&client, client::Scope { namespace: "default".into(), ..Default::default() });
+    let cache = client::Cache::<ConfigMap>::start(
+        &client,
+        client::Scope { namespace: "default".into(), ..Default::default() },
+    );
     cache.synced().await;
     assert!(cache.get("default", "before").is_some());
     let mut new = ConfigMap::default();
@@ -260,5 +307,7 @@ async fn caches_follow_over_grpc() {
     cache.reached(revision).await;
     assert!(cache.get("default", "after").is_some());
     client.delete::<ConfigMap>("default", "after", &client::DeleteOptions::default()).await.expect("deletes");
-    testkit::eventually("the deletion arrives", || async { cache.get("default", "after").is_none() }).await.expect("in time");
+    testkit::eventually("the deletion arrives", || async { cache.get("default", "after").is_none() })
+        .await
+        .expect("in time");
 }

@@ -18,13 +18,17 @@ fn body_of(kind: &Descriptor) -> Value {
         "Pod" => json!({"spec": pod}),
         "PodTemplate" => json!({"template": template}),
         "ReplicationController" => json!({"spec": {"selector": labels, "template": template}}),
-        "Deployment" | "ReplicaSet" | "DaemonSet" => json!({"spec": {"selector": selector, "template": template}}),
+        "Deployment" | "ReplicaSet" | "DaemonSet" => {
+            json!({"spec": {"selector": selector, "template": template}})
+        }
         "StatefulSet" => json!({"spec": {"selector": selector, "template": template, "serviceName": "s"}}),
         "Job" => json!({"spec": {"template": never}}),
         "CronJob" => json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": never}}}}),
         "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
         "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": []}),
-        "Event" if kind.group.is_empty() => json!({"involvedObject": {"namespace": "contract", "kind": "Pod", "name": "p"}}),
+        "Event" if kind.group.is_empty() => {
+            json!({"involvedObject": {"namespace": "contract", "kind": "Pod", "name": "p"}})
+        }
         "Event" => json!({
             "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r", "type": "Normal",
             "reportingController": "k8s.io/c", "reportingInstance": "i",
@@ -36,9 +40,15 @@ fn body_of(kind: &Descriptor) -> Value {
         "PersistentVolumeClaim" => {
             json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
         }
-        "PersistentVolume" => json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}}),
-        "CertificateSigningRequest" => json!({"spec": {"request": csr(), "signerName": "example.com/s", "usages": ["client auth"]}}),
-        "HorizontalPodAutoscaler" => json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}}),
+        "PersistentVolume" => {
+            json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}})
+        }
+        "CertificateSigningRequest" => {
+            json!({"spec": {"request": csr(), "signerName": "example.com/s", "usages": ["client auth"]}})
+        }
+        "HorizontalPodAutoscaler" => {
+            json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}})
+        }
         "StorageClass" => json!({"provisioner": "example.com/p"}),
         "RuntimeClass" => json!({"handler": "h"}),
         "PriorityClass" => json!({"value": 1}),
@@ -47,7 +57,9 @@ fn body_of(kind: &Descriptor) -> Value {
             "group": "example.com", "scope": "Namespaced", "names": {"plural": "xs", "kind": "X"},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
         }}),
-        "APIService" => json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}}),
+        "APIService" => {
+            json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}})
+        }
         _ => json!({}),
     }
 }
@@ -89,12 +101,19 @@ async fn check(rest: &Rest, kind: &Descriptor) -> anyhow::Result<()> {
     let created = rest.post(&path, &body).await?;
     anyhow::ensure!(created.code == 201, "create: {}", created.json());
     let object = created.json();
-    anyhow::ensure!(object["kind"] == kind.kind && object["apiVersion"] == kind.api_version(), "type: {object}");
+    anyhow::ensure!(
+        object["kind"] == kind.kind && object["apiVersion"] == kind.api_version(),
+        "type: {object}"
+    );
     for field in ["uid", "creationTimestamp", "resourceVersion", "name"] {
         anyhow::ensure!(object["metadata"][field].is_string(), "metadata.{field}: {object}");
     }
     let again = rest.post(&path, &body).await?;
-    anyhow::ensure!(again.code == 409 && again.json()["reason"] == "AlreadyExists", "twice: {}", again.json());
+    anyhow::ensure!(
+        again.code == 409 && again.json()["reason"] == "AlreadyExists",
+        "twice: {}",
+        again.json()
+    );
 
     let one = format!("{path}/{}", name_of(kind));
     let got = rest.get(&one).await?;
@@ -110,7 +129,11 @@ async fn check(rest: &Rest, kind: &Descriptor) -> anyhow::Result<()> {
     anyhow::ensure!(patched.code == 200, "patch: {}", patched.json());
     anyhow::ensure!(patched.json()["metadata"]["annotations"]["a"] == "b", "patch: {}", patched.json());
     let stale = rest.put(&one, &object).await?;
-    anyhow::ensure!(stale.code == 409 && stale.json()["reason"] == "Conflict", "stale update: {}", stale.json());
+    anyhow::ensure!(
+        stale.code == 409 && stale.json()["reason"] == "Conflict",
+        "stale update: {}",
+        stale.json()
+    );
     let newest = rest.get(&one).await?.json();
     let same = rest.put(&one, &newest).await?;
     anyhow::ensure!(same.code == 200, "update: {}", same.json());
@@ -152,13 +175,25 @@ async fn every_kind_is_discovered() {
     let plane = ControlPlane::start().await.expect("starts");
     let rest = plane.rest().expect("client");
     for kind in Catalogue::built_in().iter() {
-        let root = if kind.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", kind.group, kind.version) };
+        let root = if kind.group.is_empty() {
+            "/api/v1".to_owned()
+        } else {
+            format!("/apis/{}/{}", kind.group, kind.version)
+        };
         let list = rest.get(&root).await.expect("answers").json();
-        let names: Vec<&str> =
-            list["resources"].as_array().expect("resources").iter().filter_map(|one| one["name"].as_str()).collect();
+        let names: Vec<&str> = list["resources"]
+            .as_array()
+            .expect("resources")
+            .iter()
+            .filter_map(|one| one["name"].as_str())
+            .collect();
         assert!(names.contains(&kind.resource.as_str()), "{kind:?} in {root}");
         for sub in &kind.subresources {
-            assert!(names.contains(&format!("{}/{}", kind.resource, sub.name).as_str()), "{kind:?}/{}", sub.name);
+            assert!(
+                names.contains(&format!("{}/{}", kind.resource, sub.name).as_str()),
+                "{kind:?}/{}",
+                sub.name
+            );
         }
     }
 }

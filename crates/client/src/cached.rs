@@ -14,9 +14,15 @@ use crate::verbs::{Client, target};
 use crate::watch::{Step, Watched, follow};
 
 /// Kinds that can be cached.
-pub trait Cached: Resource + Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Send + Sync + 'static {}
+pub trait Cached:
+    Resource + Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Send + Sync + 'static
+{
+}
 
-impl<K: Resource + Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Cached for K {}
+impl<K: Resource + Metadata<Ty = metav1::ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Cached
+    for K
+{
+}
 
 /// Which objects a cache holds.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +129,12 @@ impl<K: Cached> Cache<K> {
     #[must_use]
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
-        state.objects.iter().filter(|(key, _)| key.namespace == namespace).map(|(_, object)| object.clone()).collect()
+        state
+            .objects
+            .iter()
+            .filter(|(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     /// The objects with a term in an index, by key.
@@ -331,10 +342,8 @@ mod tests {
         cache.insert(config_map("a", "6", "y"));
         cache.remove(&ObjectKey::new("", "b"));
         cache.remove(&ObjectKey::new("", "b"));
-        let expected =
-            [("a", false, true), ("b", false, true), ("a", true, true), ("b", true, false)].map(|(name, old, new)| {
-                (name.to_owned(), old, new)
-            });
+        let expected = [("a", false, true), ("b", false, true), ("a", true, true), ("b", true, false)]
+            .map(|(name, old, new)| (name.to_owned(), old, new));
         assert_eq!(*seen.lock(), expected);
         assert_eq!((cache.indexed("label", "x").len(), cache.indexed("label", "y").len()), (0, 1));
         assert_eq!(cache.revision(), 5);

@@ -45,13 +45,19 @@ impl Election {
     }
 
     /// Waits until we lead, and then renews in the background.
-    pub async fn lead(self, client: &Client, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Leadership {
+    pub async fn lead(
+        self,
+        client: &Client,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Leadership {
         let mut seen: Option<(Option<LeaseSpec>, Instant)> = None;
         loop {
             match self.try_take(client, &mut seen, now()).await {
                 Ok(true) => break,
                 Ok(false) => {}
-                Err(status) => tracing::warn!(lease = %self.name, error = %status, "cannot ask for leadership"),
+                Err(status) => {
+                    tracing::warn!(lease = %self.name, error = %status, "cannot ask for leadership")
+                }
             }
             tokio::time::sleep(self.retry.mul_f64(rand::random_range(1.0..1.2))).await;
         }
@@ -149,7 +155,9 @@ impl Election {
     /// Gives the lease up, so that another need not wait.
     async fn release(&self, client: &Client) {
         let released = async {
-            let Some(mut lease) = client.find::<Lease>(&self.namespace, &self.name).await? else { return Ok(()) };
+            let Some(mut lease) = client.find::<Lease>(&self.namespace, &self.name).await? else {
+                return Ok(());
+            };
             let spec = lease.spec.get_or_insert_default();
             if spec.holder_identity.as_deref() != Some(&self.identity) {
                 return Ok(());

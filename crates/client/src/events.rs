@@ -157,22 +157,23 @@ impl Sender {
             message: note.message.clone(),
         };
         if let Some(sent) = self.sent.get_mut(&identity)
-            && note.at.as_second() - sent.last.as_second() < WINDOW_SECONDS {
-                let patch = Patch::Merge(serde_json::json!({
-                    "count": sent.count + 1,
-                    "lastTimestamp": api::time::format(note.at),
-                }));
-                match self.client.patch::<Event>(&sent.namespace, &sent.name, &patch).await {
-                    Ok(_) => {
-                        sent.count += 1;
-                        sent.last = note.at;
-                        return Ok(());
-                    }
-                    // It expired: write it anew.
-                    Err(status) if status.reason == Reason::NotFound => {}
-                    Err(status) => return Err(status),
+            && note.at.as_second() - sent.last.as_second() < WINDOW_SECONDS
+        {
+            let patch = Patch::Merge(serde_json::json!({
+                "count": sent.count + 1,
+                "lastTimestamp": api::time::format(note.at),
+            }));
+            match self.client.patch::<Event>(&sent.namespace, &sent.name, &patch).await {
+                Ok(_) => {
+                    sent.count += 1;
+                    sent.last = note.at;
+                    return Ok(());
                 }
+                // It expired: write it anew.
+                Err(status) if status.reason == Reason::NotFound => {}
+                Err(status) => return Err(status),
             }
+        }
         let event = self.event(&note);
         let created = self.client.create(&event).await?;
         if self.sent.len() > REMEMBERED {

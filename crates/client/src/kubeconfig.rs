@@ -190,8 +190,9 @@ impl Material {
     /// The file cannot be read; the message names it.
     pub fn read(&self) -> std::io::Result<Vec<u8>> {
         match self {
-            Self::File(path) => std::fs::read(path)
-                .map_err(|error| std::io::Error::new(error.kind(), format!("read {}: {error}", path.display()))),
+            Self::File(path) => std::fs::read(path).map_err(|error| {
+                std::io::Error::new(error.kind(), format!("read {}: {error}", path.display()))
+            }),
             Self::Bytes(bytes) => Ok(bytes.clone()),
         }
     }
@@ -222,8 +223,8 @@ impl Kubeconfig {
     pub fn load(path: &Path) -> Result<Self, KubeconfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
-        let value =
-            api::yaml::parse(&text).map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let value = api::yaml::parse(&text)
+            .map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         let mut config: Self = serde_json::from_value(value)
             .map_err(|source| KubeconfigError::Shape { path: path.to_owned(), source })?;
         config.resolve_paths(path.parent().unwrap_or(Path::new("")));
@@ -254,8 +255,12 @@ impl Kubeconfig {
     pub fn session(&self, context: Option<&str>) -> Result<Session, KubeconfigError> {
         let name = context.unwrap_or(&self.current_context);
         let missing = |what, name: &str| KubeconfigError::Missing { what, name: name.to_owned() };
-        let context =
-            &self.contexts.iter().find(|one| one.name == name).ok_or_else(|| missing("context", name))?.context;
+        let context = &self
+            .contexts
+            .iter()
+            .find(|one| one.name == name)
+            .ok_or_else(|| missing("context", name))?
+            .context;
         let cluster = &self
             .clusters
             .iter()
@@ -268,7 +273,8 @@ impl Kubeconfig {
             None if context.user.is_empty() => &anonymous,
             None => return Err(missing("user", &context.user)),
         };
-        let certificate = material("client-certificate-data", &user.client_certificate, &user.client_certificate_data)?;
+        let certificate =
+            material("client-certificate-data", &user.client_certificate, &user.client_certificate_data)?;
         let key = material("client-key-data", &user.client_key, &user.client_key_data)?;
         let token = match (&user.token, &user.token_file) {
             (Some(token), _) => Some(Material::Bytes(token.clone().into_bytes())),
@@ -285,7 +291,11 @@ impl Kubeconfig {
             server_name: cluster.tls_server_name.clone(),
             identity: certificate.zip(key),
             token,
-            namespace: if context.namespace.is_empty() { "default".into() } else { context.namespace.clone() },
+            namespace: if context.namespace.is_empty() {
+                "default".into()
+            } else {
+                context.namespace.clone()
+            },
         })
     }
 }

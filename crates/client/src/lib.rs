@@ -16,8 +16,8 @@ pub use cached::{Cache, Change, Scope};
 pub use events::Recorder;
 pub use kubeconfig::{Kubeconfig, Session};
 pub use transport::{ClientFiles, client_tls, grpc_channel};
-pub use wire::objects::Target;
 pub use verbs::{Client, DeleteOptions, ListOptions, Patch, WriteOptions, of_grpc, to_grpc};
+pub use wire::objects::Target;
 
 /// Starts a background task of this crate or of the `reconcile` runtime above
 /// it, which may not depend on the daemon shell.

@@ -47,8 +47,9 @@ pub fn client_tls(files: &ClientFiles, protocols: &[&[u8]]) -> std::io::Result<r
         .with_root_certificates(roots);
     let mut config = match &files.identity {
         Some((certificate, key)) => {
-            let chain: Vec<_> =
-                CertificateDer::pem_slice_iter(&certificate.read()?).collect::<Result<_, _>>().map_err(other)?;
+            let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate.read()?)
+                .collect::<Result<_, _>>()
+                .map_err(other)?;
             let key = PrivateKeyDer::from_pem_slice(&key.read()?).map_err(other)?;
             builder.with_client_auth_cert(chain, key).map_err(other)?
         }
@@ -62,7 +63,10 @@ pub fn client_tls(files: &ClientFiles, protocols: &[&[u8]]) -> std::io::Result<r
 ///
 /// # Errors
 /// A text that is no URI.
-pub fn grpc_channel(server: &str, files: ClientFiles) -> Result<Channel, tonic::codegen::http::uri::InvalidUri> {
+pub fn grpc_channel(
+    server: &str,
+    files: ClientFiles,
+) -> Result<Channel, tonic::codegen::http::uri::InvalidUri> {
     let uri: Uri = server.parse()?;
     let endpoint = Endpoint::from(uri)
         .http2_keep_alive_interval(Duration::from_secs(20))
@@ -85,17 +89,21 @@ pub fn grpc_channel(server: &str, files: ClientFiles) -> Result<Channel, tonic::
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-async fn connect(uri: &Uri, files: &ClientFiles) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+async fn connect(
+    uri: &Uri,
+    files: &ClientFiles,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let port = uri.port_u16().unwrap_or(443);
     let config = client_tls(files, &[b"h2"])?;
     let name = files.server_name.clone().unwrap_or_else(|| host.to_owned());
     let name = ServerName::try_from(name).map_err(other)?;
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| {
-        std::io::Error::new(error.kind(), format!("connect to {host}:{port}: {error}"))
-    })?;
+    let stream = TcpStream::connect((host, port))
+        .await
+        .map_err(|error| std::io::Error::new(error.kind(), format!("connect to {host}:{port}: {error}")))?;
     stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
-        std::io::Error::new(error.kind(), format!("TLS with {host}:{port}: {error}"))
-    })
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| std::io::Error::new(error.kind(), format!("TLS with {host}:{port}: {error}")))
 }

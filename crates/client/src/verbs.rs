@@ -40,9 +40,9 @@ impl Interceptor for Credentials {
         if let Some(token) = &self.token {
             let bytes = token.read().map_err(|error| tonic::Status::unauthenticated(error.to_string()))?;
             let text = String::from_utf8_lossy(&bytes);
-            let mut value: AsciiMetadataValue = format!("Bearer {}", text.trim())
-                .parse()
-                .map_err(|_| tonic::Status::unauthenticated("the bearer token has characters that no header takes"))?;
+            let mut value: AsciiMetadataValue = format!("Bearer {}", text.trim()).parse().map_err(|_| {
+                tonic::Status::unauthenticated("the bearer token has characters that no header takes")
+            })?;
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }
@@ -169,9 +169,11 @@ pub fn to_grpc(status: &Status) -> tonic::Status {
 #[must_use]
 pub fn of_grpc(status: &tonic::Status) -> Status {
     if !status.details().is_empty()
-        && let Some(found) = serde_json::from_slice(status.details()).ok().as_ref().and_then(Status::from_json) {
-            return found;
-        }
+        && let Some(found) =
+            serde_json::from_slice(status.details()).ok().as_ref().and_then(Status::from_json)
+    {
+        return found;
+    }
     let reason = match status.code() {
         Code::Unauthenticated => Reason::Unauthorized,
         Code::PermissionDenied => Reason::Forbidden,
@@ -198,7 +200,8 @@ fn failed(status: tonic::Status) -> Status {
 }
 
 fn decode<K: DeserializeOwned>(json: &[u8]) -> Result<K, Status> {
-    serde_json::from_slice(json).map_err(|error| Status::internal(format!("decode the server's answer: {error}")))
+    serde_json::from_slice(json)
+        .map_err(|error| Status::internal(format!("decode the server's answer: {error}")))
 }
 
 fn encode<K: Serialize>(object: &K) -> Result<bytes::Bytes, Status> {
@@ -256,7 +259,11 @@ impl Client {
     ///
     /// # Errors
     /// The server's status.
-    pub async fn get<K: Resource + DeserializeOwned>(&self, namespace: &str, name: &str) -> Result<K, Status> {
+    pub async fn get<K: Resource + DeserializeOwned>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<K, Status> {
         decode(&self.get_json(target::<K>(namespace, name)).await?.json)
     }
 
@@ -280,7 +287,10 @@ impl Client {
     ///
     /// # Errors
     /// The server's status.
-    pub async fn list<K: Resource + DeserializeOwned>(&self, options: &ListOptions) -> Result<List<K>, Status> {
+    pub async fn list<K: Resource + DeserializeOwned>(
+        &self,
+        options: &ListOptions,
+    ) -> Result<List<K>, Status> {
         let list = self.list_json(target::<K>(&options.namespace, ""), options).await?;
         let items = list.items.iter().map(|json| decode(json)).collect::<Result<_, _>>()?;
         Ok(List { items, revision: list.revision, continue_token: list.continue_token })
@@ -390,7 +400,11 @@ impl Client {
     ///
     /// # Errors
     /// The server's status.
-    pub async fn list_json(&self, target: Target, options: &ListOptions) -> Result<List<bytes::Bytes>, Status> {
+    pub async fn list_json(
+        &self,
+        target: Target,
+        options: &ListOptions,
+    ) -> Result<List<bytes::Bytes>, Status> {
         let request = pb::ListRequest {
             target: Some(target),
             label_selector: options.labels.clone(),

@@ -136,7 +136,8 @@ async fn once(
                 Type::Deleted => Step::Deleted { json: event.json, revision: event.revision },
                 Type::Bookmark => Step::Progress { revision: event.revision },
                 Type::Error | Type::Unspecified => {
-                    let status = serde_json::from_slice(&event.json).ok().as_ref().and_then(Status::from_json);
+                    let status =
+                        serde_json::from_slice(&event.json).ok().as_ref().and_then(Status::from_json);
                     return Err(status.unwrap_or_else(|| Status::internal("unreadable error in a watch")));
                 }
             };

@@ -61,7 +61,8 @@ fn config_path(arguments: &[OsString]) -> Option<OsString> {
 fn read_file(path: &Path) -> anyhow::Result<Vec<String>> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("read configuration {shown}"))?;
-    let value: Value = serde_saphyr::from_str(&text).with_context(|| format!("parse configuration {shown}"))?;
+    let value: Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("parse configuration {shown}"))?;
     flags_of(&value).with_context(|| format!("configuration {shown}"))
 }
 
@@ -83,7 +84,9 @@ fn flags_of(value: &Value) -> anyhow::Result<Vec<String>> {
                 Value::Bool(false) | Value::Null => {}
                 Value::String(text) => flags.push(format!("--{name}={text}")),
                 Value::Number(number) => flags.push(format!("--{name}={number}")),
-                Value::Array(_) | Value::Object(_) => bail!("{name}: expected a text, a number or a list of these"),
+                Value::Array(_) | Value::Object(_) => {
+                    bail!("{name}: expected a text, a number or a list of these")
+                }
             }
         }
     }

@@ -32,7 +32,8 @@ pub struct LoggingFlags {
 pub fn start(flags: &LoggingFlags) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&flags.log_level)
         .map_err(|error| anyhow::anyhow!("--log-level {:?}: {error}", flags.log_level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second start in one process (tests) keeps the first subscriber.
     let started = match flags.logging_format {
         Format::Text => builder.with_target(true).try_init(),

@@ -99,8 +99,13 @@ pub async fn serve<S: Service>(
                 continue;
             }
         };
-        let connection =
-            Connection { limits, address, tls: tls.config(), watcher: graceful.watcher(), service: Arc::clone(&service) };
+        let connection = Connection {
+            limits,
+            address,
+            tls: tls.config(),
+            watcher: graceful.watcher(),
+            service: Arc::clone(&service),
+        };
         tasks::spawn("connection", async move {
             connection.run(stream).await;
             drop(slot);

@@ -65,7 +65,8 @@ where
 {
     logging::start(&flags.logging)?;
     tls::install_crypto();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let outcome = runtime.block_on(async {
         let shell = Shell {
             shutdown: Shutdown::on_signals().context("install signal handlers")?,
@@ -73,7 +74,8 @@ where
             clock: SystemClock::shared(),
         };
         if let Some(address) = flags.healthz_bind_address {
-            let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
             serve_health(listener, shell.health.clone(), shell.shutdown.clone());
         }
         let outcome = main(shell).await;
@@ -99,10 +101,11 @@ pub fn serve_health(listener: TcpListener, health: Health, shutdown: Shutdown) {
             };
             let health = health.clone();
             tasks::spawn("health-connection", async move {
-                let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    let answer = answer_health(&health, request.uri().path(), request.uri().query());
-                    async move { Ok::<_, std::convert::Infallible>(answer) }
-                });
+                let service =
+                    hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let answer = answer_health(&health, request.uri().path(), request.uri().query());
+                        async move { Ok::<_, std::convert::Infallible>(answer) }
+                    });
                 let served = hyper::server::conn::http1::Builder::new()
                     .timer(hyper_util::rt::TokioTimer::new())
                     .serve_connection(TokioIo::new(stream), service)

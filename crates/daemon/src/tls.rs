@@ -99,7 +99,10 @@ impl ServerTls {
 fn read(files: &ServerFiles) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut paths = vec![&files.certificate, &files.key];
     paths.extend(&files.client_ca);
-    paths.into_iter().map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display()))).collect()
+    paths
+        .into_iter()
+        .map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display())))
+        .collect()
 }
 
 fn load(files: &ServerFiles) -> anyhow::Result<Loaded> {

@@ -62,7 +62,9 @@ pub fn answer(question: &Question, zone: &Zone) -> Option<Answer> {
     };
     match found {
         Found::Nothing => answer.code = ResponseCode::NXDomain,
-        Found::Records { answers, additionals } => (answer.answers, answer.additionals) = (answers, additionals),
+        Found::Records { answers, additionals } => {
+            (answer.answers, answer.additionals) = (answers, additionals)
+        }
         Found::Alias(target) => {
             answer.answers.push(record(&question.name, TTL, RData::CNAME(CNAME(target.clone()))));
             if question.kind != RecordType::CNAME {
@@ -206,7 +208,8 @@ impl Lookup<'_> {
                 targets.extend(addresses(object).into_iter().map(|address| (own.clone(), number, address)));
             }
         }
-        let mut ends: Vec<(&str, u16)> = targets.iter().map(|(target, port, _)| (target.as_str(), *port)).collect();
+        let mut ends: Vec<(&str, u16)> =
+            targets.iter().map(|(target, port, _)| (target.as_str(), *port)).collect();
         ends.sort_unstable();
         ends.dedup();
         let weight = u16::try_from(100 / ends.len().max(1)).unwrap_or(0).max(1);
@@ -231,7 +234,8 @@ impl Lookup<'_> {
             _ => false,
         };
         let records = addresses.into_iter().filter(wanted);
-        let answers = records.map(|address| record(&self.question.name, TTL, address_data(address))).collect();
+        let answers =
+            records.map(|address| record(&self.question.name, TTL, address_data(address))).collect();
         Found::Records { answers, additionals: Vec::new() }
     }
 
@@ -271,8 +275,7 @@ fn reverse(question: &Question, zone: &Zone, address: IpAddr) -> Option<Answer> 
     }
     let wanted = matches!(question.kind, RecordType::PTR | RecordType::ANY);
     let names = names.iter().filter(|_| wanted).filter_map(|name| full_name(zone, name));
-    let answers: Vec<Record> =
-        names.map(|name| record(&question.name, TTL, RData::PTR(PTR(name)))).collect();
+    let answers: Vec<Record> = names.map(|name| record(&question.name, TTL, RData::PTR(PTR(name)))).collect();
     let authorities = if answers.is_empty() { authority(zone) } else { Vec::new() };
     Some(Answer { code: ResponseCode::NoError, answers, authorities, additionals: Vec::new(), chase: None })
 }
@@ -283,11 +286,14 @@ fn full_name(zone: &Zone, below: &str) -> Option<Name> {
 
 fn authority(zone: &Zone) -> Vec<Record> {
     let apex = Name::from_ascii(format!("{}.", zone.domain.join(".")));
-    let (Ok(apex), Some(server), Some(mailbox)) = (apex, full_name(zone, "ns.dns"), full_name(zone, "hostmaster")) else {
+    let (Ok(apex), Some(server), Some(mailbox)) =
+        (apex, full_name(zone, "ns.dns"), full_name(zone, "hostmaster"))
+    else {
         return Vec::new();
     };
     // Grows with every change, as a serial number should.
-    let serial = u32::try_from(zone.services.revision().max(zone.slices.revision()) & u64::from(u32::MAX)).unwrap_or(0);
+    let serial = u32::try_from(zone.services.revision().max(zone.slices.revision()) & u64::from(u32::MAX))
+        .unwrap_or(0);
     let data = RData::SOA(SOA::new(server, mailbox, serial, 7200, 1800, 86_400, NEGATIVE_TTL));
     vec![record(&apex, NEGATIVE_TTL, data)]
 }

@@ -7,7 +7,8 @@ use super::*;
 pub(crate) fn zone() -> Zone {
     let zone = Zone::empty("cluster.local");
     for name in ["ns", "empty"] {
-        zone.namespaces.insert(serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace"));
+        zone.namespaces
+            .insert(serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace"));
     }
     let service = |name: &str, spec: Value| {
         let object = json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec});
@@ -15,7 +16,10 @@ pub(crate) fn zone() -> Zone {
     };
     let ports = json!([{"name": "web", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
     service("plain", json!({"clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5"], "ports": ports}));
-    service("dual", json!({"clusterIP": "10.96.0.6", "clusterIPs": ["10.96.0.6", "fd00::6"], "ports": ports}));
+    service(
+        "dual",
+        json!({"clusterIP": "10.96.0.6", "clusterIPs": ["10.96.0.6", "fd00::6"], "ports": ports}),
+    );
     service("heads", json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": ports}));
     service("nobody", json!({"clusterIP": "None", "clusterIPs": ["None"]}));
     service("outside", json!({"type": "ExternalName", "externalName": "www.example.com"}));

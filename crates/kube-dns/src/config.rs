@@ -44,7 +44,8 @@ impl Flags {
     /// The file cannot be read.
     pub fn upstream(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let servers = if self.forward.is_empty() { read(&self.resolv_conf)? } else { self.forward.clone() };
-        let own = |server: &SocketAddr| server.port() == self.port && self.bind_address.contains(&server.ip());
+        let own =
+            |server: &SocketAddr| server.port() == self.port && self.bind_address.contains(&server.ip());
         Ok(servers.into_iter().filter(|server| !own(server)).collect())
     }
 }
@@ -59,7 +60,8 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         if words.next() == Some("nameserver") {
-            servers.extend(words.next().and_then(|address| Some(SocketAddr::new(address.parse().ok()?, DNS))));
+            servers
+                .extend(words.next().and_then(|address| Some(SocketAddr::new(address.parse().ok()?, DNS))));
         }
     }
     servers
@@ -80,7 +82,8 @@ mod tests {
         assert_eq!(name_servers(text).len(), 2);
         let arguments = ["kube-dns", "--kubeconfig=k", "--forward=127.0.0.1,10.0.0.1:5353,[fd00::1]:53"];
         let flags = Flags::try_parse_from(arguments).expect("parses");
-        let upstream: Vec<String> = flags.upstream().expect("servers").iter().map(ToString::to_string).collect();
+        let upstream: Vec<String> =
+            flags.upstream().expect("servers").iter().map(ToString::to_string).collect();
         assert_eq!(upstream, ["10.0.0.1:5353", "[fd00::1]:53"]);
         assert!(Flags::try_parse_from(["kube-dns", "--kubeconfig=k", "--forward=x"]).is_err());
     }

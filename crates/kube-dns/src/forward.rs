@@ -73,7 +73,12 @@ impl Forwarder {
     }
 }
 
-async fn exchange(server: SocketAddr, name: &Name, kind: RecordType, signed: bool) -> std::io::Result<Message> {
+async fn exchange(
+    server: SocketAddr,
+    name: &Name,
+    kind: RecordType,
+    signed: bool,
+) -> std::io::Result<Message> {
     let question = question(name, kind, signed);
     let bytes = question.to_vec().map_err(std::io::Error::other)?;
     let answer = within(over_udp(server, &bytes, &question)).await?;

@@ -103,7 +103,8 @@ impl Responder {
                 response.answers.extend(found.answers);
                 response.authorities.extend(found.authorities);
                 response.additionals.extend(found.additionals);
-                response.metadata.authentic_data = found.metadata.authentic_data && !response.metadata.authoritative;
+                response.metadata.authentic_data =
+                    found.metadata.authentic_data && !response.metadata.authoritative;
                 found.metadata.response_code
             }
             Err(error) => {

@@ -30,7 +30,9 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListe
         match UdpSocket::bind(tcp.local_addr()?).await {
             Ok(udp) => return Ok((udp, tcp)),
             // A free port for TCP may be taken for UDP.
-            Err(error) if error.kind() == ErrorKind::AddrInUse && address.port() == 0 && attempts < 20 => attempts += 1,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && address.port() == 0 && attempts < 20 => {
+                attempts += 1
+            }
             Err(error) => return Err(error),
         }
     }
@@ -49,7 +51,8 @@ pub async fn serve_udp(socket: UdpSocket, responder: Responder, shutdown: Shutdo
         let Ok((length, client)) = received else { continue };
         // Under such a flood clients ask again.
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { continue };
-        let (request, responder, socket) = (buffer[..length].to_vec(), responder.clone(), Arc::clone(&socket));
+        let (request, responder, socket) =
+            (buffer[..length].to_vec(), responder.clone(), Arc::clone(&socket));
         tasks::spawn("answer", async move {
             if let Some(response) = responder.respond(&request, Transport::Udp).await
                 && let Err(error) = socket.send_to(&response, client).await

@@ -158,7 +158,10 @@ fn slice_endpoints(slice: &EndpointSlice) -> impl Iterator<Item = Endpoint> {
         let ports = ports.clone();
         let hostname = endpoint.hostname.clone().filter(|name| !name.is_empty());
         endpoint.addresses.iter().filter_map(|text| text.parse().ok()).map(move |address: IpAddr| Endpoint {
-            label: hostname.clone().unwrap_or_else(|| address.to_string().replace(['.', ':'], "-")).to_lowercase(),
+            label: hostname
+                .clone()
+                .unwrap_or_else(|| address.to_string().replace(['.', ':'], "-"))
+                .to_lowercase(),
             address,
             ports: ports.clone(),
         })

@@ -29,7 +29,8 @@ fn responder(domain: &str, upstream: Vec<SocketAddr>) -> Responder {
         let object = json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec});
         zone.services.insert(serde_json::from_value(object).expect("a service"));
     }
-    let endpoints: Vec<Value> = (0..200).map(|number| json!({"addresses": [format!("10.244.1.{number}")]})).collect();
+    let endpoints: Vec<Value> =
+        (0..200).map(|number| json!({"addresses": [format!("10.244.1.{number}")]})).collect();
     zone.slices.insert(
         serde_json::from_value(json!({
             "metadata": {"namespace": "ns", "name": "many-1", "labels": {"kubernetes.io/service-name": "many"}},
@@ -110,7 +111,10 @@ async fn a_client_gets_its_answers() {
     // A name for another name, here and elsewhere, and one that never ends.
     let alias = ask(server, "alias.ns.svc.cluster.local.").await;
     assert_eq!(alias.answers.len(), 2);
-    assert_eq!(ask(server, "round.ns.svc.cluster.local.").await.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(
+        ask(server, "round.ns.svc.cluster.local.").await.metadata.response_code,
+        ResponseCode::ServFail
+    );
     // Nobody to ask.
     assert_eq!(ask(upstream, "example.com.").await.metadata.response_code, ResponseCode::ServFail);
 
@@ -118,7 +122,10 @@ async fn a_client_gets_its_answers() {
     for (payload, limit) in [(None, 512), (Some(1232), 1232), (Some(4096), 1232)] {
         let bytes = question("many.ns.svc.cluster.local.", payload).to_vec().expect("encodes");
         let (length, cut) = udp(server, &bytes).await;
-        assert!(length <= limit && cut.metadata.truncation && !cut.answers.is_empty(), "{payload:?}: {length}");
+        assert!(
+            length <= limit && cut.metadata.truncation && !cut.answers.is_empty(),
+            "{payload:?}: {length}"
+        );
         assert_eq!(cut.edns.is_some(), payload.is_some());
     }
     assert_eq!(tcp(server, &question("many.ns.svc.cluster.local.", None)).await.answers.len(), 200);

@@ -39,11 +39,16 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<()> {
     let routes = if flags.no_routes { None } else { Some(Routes::open().context("prepare routes")?) };
     let metrics = shell.health.metrics(Metrics::register);
     let programmer = Programmer::new(Nft::default());
-    let work = Loop::new(caches, Parts { place, programmer, routes, metrics, clock: Arc::clone(&shell.clock) });
+    let work =
+        Loop::new(caches, Parts { place, programmer, routes, metrics, clock: Arc::clone(&shell.clock) });
     let programmed = work.programmed();
     let check = Arc::clone(&programmed);
     shell.health.ready("programmed", move || {
-        if check.load(Ordering::Relaxed) { Ok(()) } else { Err("the kernel does not hold the rules".to_owned()) }
+        if check.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the kernel does not hold the rules".to_owned())
+        }
     });
     shell.ready();
     work.run(shell.shutdown.clone()).await;

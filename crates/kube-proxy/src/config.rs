@@ -46,8 +46,10 @@ mod tests {
 
     #[test]
     fn flags() {
-        let parse = |more: &[&str]| Flags::try_parse_from(["kube-proxy", "--kubeconfig=k"].iter().chain(more));
-        let flags = parse(&["--cluster-cidr=10.244.0.0/16,fd00::/56", "--hostname-override=N1"]).expect("parses");
+        let parse =
+            |more: &[&str]| Flags::try_parse_from(["kube-proxy", "--kubeconfig=k"].iter().chain(more));
+        let flags =
+            parse(&["--cluster-cidr=10.244.0.0/16,fd00::/56", "--hostname-override=N1"]).expect("parses");
         assert_eq!((flags.cluster_cidr.len(), flags.node_name().as_str()), (2, "n1"));
         assert!(parse(&["--cluster-cidr=10.244.0.0"]).is_err());
     }

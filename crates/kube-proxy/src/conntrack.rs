@@ -33,7 +33,8 @@ pub fn flows(service: &Service, slices: &[&EndpointSlice], place: &Place) -> BTr
     if !is_served(service) {
         return flows;
     }
-    let addresses = [cluster_addresses(service), external_addresses(service), balancer_addresses(service)].concat();
+    let addresses =
+        [cluster_addresses(service), external_addresses(service), balancer_addresses(service)].concat();
     for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
         if Protocol::parse(port.protocol.as_deref()) != Some(Protocol::Udp) {
             continue;
@@ -44,7 +45,11 @@ pub fn flows(service: &Service, slices: &[&EndpointSlice], place: &Place) -> BTr
                 let endpoint = Some(endpoint.address.ip());
                 let number = |port: i32| u16::try_from(port).unwrap_or(0);
                 let fronts = addresses.iter().filter(|address| address.is_ipv6() == ipv6);
-                flows.extend(fronts.map(|address| Flow { address: Some(*address), port: number(port.port), endpoint }));
+                flows.extend(fronts.map(|address| Flow {
+                    address: Some(*address),
+                    port: number(port.port),
+                    endpoint,
+                }));
                 if let Some(node_port) = port.node_port.filter(|port| *port > 0) {
                     flows.insert(Flow { address: None, port: number(node_port), endpoint });
                 }
@@ -66,7 +71,11 @@ pub fn stale(old: &BTreeSet<Flow>, new: &BTreeSet<Flow>) -> BTreeSet<Flow> {
 /// Makes the kernel forget flows.
 pub async fn forget(flows: &BTreeSet<Flow>) {
     for flow in flows {
-        let run = Command::new("conntrack").args(arguments(flow)).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let run = Command::new("conntrack")
+            .args(arguments(flow))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         // Its exit code is 1 where there was nothing to delete.
         if let Err(error) = run.await {
             tracing::warn!(%error, "conntrack cannot be run: old UDP flows will end by themselves");

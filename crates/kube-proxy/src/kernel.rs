@@ -120,9 +120,7 @@ impl Programmed {
         let chains = rules.chains.iter().map(|(name, lines)| (name.clone(), lines.len()));
         let mut expected: BTreeMap<String, usize> = chains.collect();
         expected.extend(base_chains());
-        self.chains == expected
-            && self.elements == rules.elements
-            && self.sets.iter().eq(rules.sets.keys())
+        self.chains == expected && self.elements == rules.elements && self.sets.iter().eq(rules.sets.keys())
     }
 }
 

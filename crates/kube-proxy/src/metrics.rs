@@ -23,9 +23,17 @@ impl Metrics {
             lines: Counter::default(),
             failures: Counter::default(),
         };
-        registry.register("kubeproxy_sync_proxy_rules_duration_seconds", "Time to program", metrics.duration.clone());
+        registry.register(
+            "kubeproxy_sync_proxy_rules_duration_seconds",
+            "Time to program",
+            metrics.duration.clone(),
+        );
         registry.register("kubeproxy_nft_lines", "Lines sent to nft", metrics.lines.clone());
-        registry.register("kubeproxy_sync_failures", "Transactions that were refused", metrics.failures.clone());
+        registry.register(
+            "kubeproxy_sync_failures",
+            "Transactions that were refused",
+            metrics.failures.clone(),
+        );
         metrics
     }
 }

@@ -58,14 +58,19 @@ pub fn wanted<'a>(nodes: impl IntoIterator<Item = &'a Node>, own: &str) -> Table
 fn address(node: &Node, ipv6: bool) -> Option<IpAddr> {
     let addresses = node.status.as_ref()?.addresses.iter().flatten();
     let internal = addresses.filter(|address| address.type_ == "InternalIP");
-    internal.filter_map(|address| address.address.parse().ok()).find(|address: &IpAddr| address.is_ipv6() == ipv6)
+    internal
+        .filter_map(|address| address.address.parse().ok())
+        .find(|address: &IpAddr| address.is_ipv6() == ipv6)
 }
 
 /// What to delete and what to add.
 #[must_use]
 pub fn plan(present: &Table, wanted: &Table) -> (Vec<(IpNet, IpAddr)>, Vec<(IpNet, IpAddr)>) {
     let pairs = |from: &Table, but: &Table| {
-        from.iter().filter(|(range, gateway)| but.get(*range) != Some(*gateway)).map(|(a, b)| (*a, *b)).collect()
+        from.iter()
+            .filter(|(range, gateway)| but.get(*range) != Some(*gateway))
+            .map(|(a, b)| (*a, *b))
+            .collect()
     };
     (pairs(present, wanted), pairs(wanted, present))
 }
@@ -155,8 +160,10 @@ fn ours(route: &RouteMessage) -> Option<(IpNet, IpAddr)> {
         RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
         _ => None,
     };
-    let find = |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| route.attributes.iter().find_map(wanted);
-    let destination = find(|one| if let RouteAttribute::Destination(address) = one { Some(address) } else { None })?;
+    let find =
+        |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| route.attributes.iter().find_map(wanted);
+    let destination =
+        find(|one| if let RouteAttribute::Destination(address) = one { Some(address) } else { None })?;
     let gateway = find(|one| if let RouteAttribute::Gateway(address) = one { Some(address) } else { None })?;
     let range = IpNet::new(address(destination)?, route.header.destination_prefix_length).ok()?;
     Some((range, address(gateway)?))
@@ -194,10 +201,14 @@ mod tests {
 
     #[test]
     fn only_the_difference() {
-        let present = table(&[("10.0.0.0/24", "1.1.1.1"), ("10.0.1.0/24", "1.1.1.2"), ("10.0.2.0/24", "1.1.1.3")]);
+        let present =
+            table(&[("10.0.0.0/24", "1.1.1.1"), ("10.0.1.0/24", "1.1.1.2"), ("10.0.2.0/24", "1.1.1.3")]);
         let wanted = table(&[("10.0.0.0/24", "1.1.1.1"), ("10.0.1.0/24", "1.1.1.9")]);
         let (gone, new) = plan(&present, &wanted);
-        assert_eq!(gone.into_iter().collect::<Table>(), table(&[("10.0.1.0/24", "1.1.1.2"), ("10.0.2.0/24", "1.1.1.3")]));
+        assert_eq!(
+            gone.into_iter().collect::<Table>(),
+            table(&[("10.0.1.0/24", "1.1.1.2"), ("10.0.2.0/24", "1.1.1.3")])
+        );
         assert_eq!(new.into_iter().collect::<Table>(), table(&[("10.0.1.0/24", "1.1.1.9")]));
     }
 }

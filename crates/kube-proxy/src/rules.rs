@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::{BASE, MASQUERADE, REFUSE, TABLE};
 use crate::service::{
-    Endpoint, Protocol, balancer_addresses, cluster_addresses, endpoints, external_addresses, is_served, usable,
+    Endpoint, Protocol, balancer_addresses, cluster_addresses, endpoints, external_addresses, is_served,
+    usable,
 };
 
 /// An element's map and key.
@@ -49,7 +50,8 @@ pub fn compute(key: &ObjectKey, service: &Service, slices: &[&EndpointSlice], pl
     for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
         let Some(protocol) = Protocol::parse(port.protocol.as_deref()) else { continue };
         for &ipv6 in &families {
-            let found = endpoints(slices.iter().copied(), (port.name.as_deref(), protocol), ipv6, &place.node);
+            let found =
+                endpoints(slices.iter().copied(), (port.name.as_deref(), protocol), ipv6, &place.node);
             let front = Front { key, service, port, protocol, ipv6, place, endpoints: &found };
             front.add(&mut rules);
         }
@@ -86,12 +88,14 @@ impl Front<'_> {
         for address in external {
             self.address(rules, address, &outside);
         }
-        let guarded = self.guarded(rules, &outside, spec.load_balancer_source_ranges.as_deref().unwrap_or_default());
+        let guarded =
+            self.guarded(rules, &outside, spec.load_balancer_source_ranges.as_deref().unwrap_or_default());
         for address in balancer {
             self.address(rules, address, &guarded);
         }
         if let Some(port) = node_port {
-            let (normal, empty) = if self.ipv6 { ("nodeports6", "emptyports6") } else { ("nodeports4", "emptyports4") };
+            let (normal, empty) =
+                if self.ipv6 { ("nodeports6", "emptyports6") } else { ("nodeports4", "emptyports4") };
             let key = format!("{} . {port}", self.protocol.name());
             outside.insert(rules, (normal, empty), key);
         }
@@ -182,8 +186,11 @@ impl Front<'_> {
         if let [only] = targets.as_slice() {
             lines.push(format!("goto {only}"));
         } else {
-            let choices: Vec<String> =
-                targets.iter().enumerate().map(|(number, chain)| format!("{number} : goto {chain}")).collect();
+            let choices: Vec<String> = targets
+                .iter()
+                .enumerate()
+                .map(|(number, chain)| format!("{number} : goto {chain}"))
+                .collect();
             lines.push(format!("numgen random mod {} vmap {{ {} }}", targets.len(), choices.join(", ")));
         }
         self.chain(rules, "pick", lines)
@@ -224,7 +231,11 @@ impl Front<'_> {
     }
 
     fn pods(&self) -> Option<IpNet> {
-        self.place.cluster_cidr.iter().find(|range| matches!(range, IpNet::V6(_)) == self.ipv6).map(IpNet::trunc)
+        self.place
+            .cluster_cidr
+            .iter()
+            .find(|range| matches!(range, IpNet::V6(_)) == self.ipv6)
+            .map(IpNet::trunc)
     }
 
     fn chain(&self, rules: &mut Rules, role: &str, lines: Vec<String>) -> String {
@@ -303,10 +314,13 @@ pub fn difference(old: &Rules, new: &Rules) -> String {
             line(format!("add rule {TABLE} {name} {rule}"));
         }
     }
-    for ((map, key), _) in old.elements.iter().filter(|(slot, verdict)| new.elements.get(*slot) != Some(*verdict)) {
+    for ((map, key), _) in
+        old.elements.iter().filter(|(slot, verdict)| new.elements.get(*slot) != Some(*verdict))
+    {
         line(format!("delete element {TABLE} {map} {{ {key} }}"));
     }
-    for ((map, key), verdict) in new.elements.iter().filter(|(slot, verdict)| old.elements.get(*slot) != Some(*verdict))
+    for ((map, key), verdict) in
+        new.elements.iter().filter(|(slot, verdict)| old.elements.get(*slot) != Some(*verdict))
     {
         line(format!("add element {TABLE} {map} {{ {key} : {verdict} }}"));
     }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn service(spec: Value) -> Service {
-    serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "s"}, "spec": spec})).expect("a service")
+    serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "s"}, "spec": spec}))
+        .expect("a service")
 }
 
 fn slice(endpoints: &[(&str, Value, &str)]) -> EndpointSlice {
@@ -22,7 +23,8 @@ fn slice(endpoints: &[(&str, Value, &str)]) -> EndpointSlice {
 }
 
 fn rules(spec: Value, endpoints: &[(&str, Value, &str)]) -> Rules {
-    let place = Place { node: "here".to_owned(), cluster_cidr: vec!["10.244.0.0/16".parse().expect("a range")] };
+    let place =
+        Place { node: "here".to_owned(), cluster_cidr: vec!["10.244.0.0/16".parse().expect("a range")] };
     let mut full = json!({
         "clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5"],
         "ports": [{"name": "web", "port": 80, "protocol": "TCP"}],
@@ -40,7 +42,8 @@ fn golden(rules: &Rules) -> String {
     let mut text = difference(&Rules::default(), rules).replace("inet corten ", "");
     let mut counts = std::collections::HashMap::new();
     let names: Vec<&String> = rules.chains.keys().chain(rules.sets.keys()).collect();
-    let mut order: Vec<(usize, &String)> = names.into_iter().filter_map(|name| Some((text.find(name.as_str())?, name))).collect();
+    let mut order: Vec<(usize, &String)> =
+        names.into_iter().filter_map(|name| Some((text.find(name.as_str())?, name))).collect();
     order.sort();
     for (_, name) in order {
         let role = name.split('-').next().unwrap_or_default().to_owned();
@@ -63,7 +66,8 @@ fn a_cluster_address() {
          add rule ep#1 meta l4proto tcp dnat ip to 10.244.1.2:8080\n\
          add rule in#1 goto pick#1\n\
          add rule in#1 ip saddr != 10.244.0.0/16 jump mark-masquerade"
-    .to_owned() + "\nadd rule pick#1 goto ep#1"
+            .to_owned()
+            + "\nadd rule pick#1 goto ep#1"
     );
 }
 
@@ -99,15 +103,45 @@ fn who_gets_the_traffic() {
         (json!({}), vec![], vec!["empty4 { tcp . 10.96.0.5 . 80 : goto refuse }"], vec!["dnat"]),
         (json!({}), vec![(one, dead(), "here")], vec!["goto refuse"], vec!["dnat"]),
         (json!({}), vec![(one, leaving(), "here")], vec!["dnat ip to 10.244.1.2:8080"], vec![]),
-        (json!({}), vec![(one, leaving(), "here"), (two, ready(), "there")], vec!["to 10.244.2.2"], vec!["to 10.244.1.2"]),
-        (internal.clone(), vec![(one, ready(), "here"), (two, ready(), "there")], vec!["to 10.244.1.2"], vec!["to 10.244.2.2"]),
-        (internal.clone(), vec![(two, ready(), "there")], vec!["empty4 { tcp . 10.96.0.5 . 80 : drop }"], vec!["dnat"]),
+        (
+            json!({}),
+            vec![(one, leaving(), "here"), (two, ready(), "there")],
+            vec!["to 10.244.2.2"],
+            vec!["to 10.244.1.2"],
+        ),
+        (
+            internal.clone(),
+            vec![(one, ready(), "here"), (two, ready(), "there")],
+            vec!["to 10.244.1.2"],
+            vec!["to 10.244.2.2"],
+        ),
+        (
+            internal.clone(),
+            vec![(two, ready(), "there")],
+            vec!["empty4 { tcp . 10.96.0.5 . 80 : drop }"],
+            vec!["dnat"],
+        ),
         (internal, vec![], vec!["goto refuse"], vec!["dnat"]),
-        (external.clone(), vec![(two, ready(), "there")], vec!["add rule out#1 drop", "out#1 fib saddr type local goto pick#"], vec![]),
+        (
+            external.clone(),
+            vec![(two, ready(), "there")],
+            vec!["add rule out#1 drop", "out#1 fib saddr type local goto pick#"],
+            vec![],
+        ),
         (external, vec![], vec!["emptyports4 { tcp . 30080 : goto refuse }"], vec!["dnat"]),
         (json!({"type": "ExternalName"}), vec![(one, ready(), "here")], vec![], vec!["add"]),
-        (json!({"clusterIP": "None", "clusterIPs": ["None"]}), vec![(one, ready(), "here")], vec![], vec!["add"]),
-        (json!({"externalIPs": ["203.0.113.7"]}), vec![(one, ready(), "here")], vec!["services4 { tcp . 203.0.113.7 . 80 : goto out#1 }"], vec![]),
+        (
+            json!({"clusterIP": "None", "clusterIPs": ["None"]}),
+            vec![(one, ready(), "here")],
+            vec![],
+            vec!["add"],
+        ),
+        (
+            json!({"externalIPs": ["203.0.113.7"]}),
+            vec![(one, ready(), "here")],
+            vec!["services4 { tcp . 203.0.113.7 . 80 : goto out#1 }"],
+            vec![],
+        ),
     ];
     for (spec, endpoints, present, absent) in cases {
         let text = golden(&rules(spec.clone(), &endpoints));
@@ -126,7 +160,8 @@ fn a_balancer_for_some_clients() {
         "type": "LoadBalancer", "clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5"],
         "ports": [{"name": "web", "port": 80}], "loadBalancerSourceRanges": ["198.51.100.0/24", "fd00::/8"],
     }));
-    object.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}})).expect("a status");
+    object.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}))
+        .expect("a status");
     let slices = slice(&[("10.244.1.2", ready(), "here")]);
     let text = golden(&compute(&ObjectKey::new("ns", "s"), &object, &[&slices], &Place::default()));
     assert!(text.contains("services4 { tcp . 203.0.113.9 . 80 : goto guard#1 }"), "{text}");
@@ -149,5 +184,7 @@ fn differences_touch_only_what_changed() {
     let gone = difference(&after, &Rules::default());
     assert_eq!(gone.lines().filter(|line| line.starts_with("delete chain")).count(), after.chains.len());
     assert!(!gone.contains("add "));
-    assert!(rebuild(&after).starts_with("add table inet corten\ndelete table inet corten\ntable inet corten {"));
+    assert!(
+        rebuild(&after).starts_with("add table inet corten\ndelete table inet corten\ntable inet corten {")
+    );
 }

@@ -154,14 +154,18 @@ impl Loop {
             let service = self.caches.services.get_key(&key);
             let slices = self.caches.slices.indexed(BY_SERVICE, &key.to_string());
             let slices: Vec<&EndpointSlice> = slices.iter().map(Arc::as_ref).collect();
-            let flows = service.as_ref().map(|one| conntrack::flows(one, &slices, &self.parts.place)).unwrap_or_default();
+            let flows = service
+                .as_ref()
+                .map(|one| conntrack::flows(one, &slices, &self.parts.place))
+                .unwrap_or_default();
             let old = if flows.is_empty() {
                 self.flows.remove(&key).unwrap_or_default()
             } else {
                 self.flows.insert(key.clone(), flows.clone()).unwrap_or_default()
             };
             stale.extend(conntrack::stale(&old, &flows));
-            let computed = service.map(|one| compute(&key, &one, &slices, &self.parts.place)).unwrap_or_default();
+            let computed =
+                service.map(|one| compute(&key, &one, &slices, &self.parts.place)).unwrap_or_default();
             rules.insert(key, computed);
         }
         let mut outcome = self.parts.programmer.update(rules).await.map(|script| script.lines().count());

@@ -62,7 +62,8 @@ pub fn is_served(service: &Service) -> bool {
     let Some(spec) = &service.spec else { return false };
     let labels = service.metadata.labels.as_ref();
     let other = labels.is_some_and(|labels| labels.contains_key(OTHER_PROXY));
-    let has_address = spec.cluster_ip.as_deref().is_some_and(|address| !address.is_empty() && address != "None");
+    let has_address =
+        spec.cluster_ip.as_deref().is_some_and(|address| !address.is_empty() && address != "None");
     !other && has_address && spec.type_.as_deref() != Some("ExternalName")
 }
 
@@ -106,7 +107,8 @@ pub fn endpoints<'a>(
     let mut found = BTreeSet::new();
     for slice in slices.into_iter().filter(|slice| slice.address_type == family) {
         let same = |name: Option<&str>, protocol: Option<&str>| {
-            name.unwrap_or_default() == port.0.unwrap_or_default() && Protocol::parse(protocol) == Some(port.1)
+            name.unwrap_or_default() == port.0.unwrap_or_default()
+                && Protocol::parse(protocol) == Some(port.1)
         };
         let ports = slice.ports.iter().flatten();
         let numbers: Vec<u16> = ports

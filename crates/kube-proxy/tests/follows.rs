@@ -56,7 +56,8 @@ async fn what_is_written_arrives_in_the_kernel() -> anyhow::Result<()> {
     };
     let running = tasks::spawn("loop", Loop::new(caches, parts).run(shell.shutdown.clone()));
 
-    let service = json!({"metadata": {"namespace": "default", "name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let service =
+        json!({"metadata": {"namespace": "default", "name": "s"}, "spec": {"ports": [{"port": 80}]}});
     let service: Service = admin.create(&serde_json::from_value(service)?).await?;
     let address = service.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
     let holds = |map: &'static str| {
@@ -75,7 +76,8 @@ async fn what_is_written_arrives_in_the_kernel() -> anyhow::Result<()> {
     eventually("an endpoint is used", || holds("services4")).await?;
     assert!(!holds("empty4").await);
     admin.delete::<Service>("default", "s", &DeleteOptions::default()).await?;
-    eventually("a service is forgotten", || async { !holds("services4").await && !holds("empty4").await }).await?;
+    eventually("a service is forgotten", || async { !holds("services4").await && !holds("empty4").await })
+        .await?;
 
     shell.shutdown.begin();
     running.await?;

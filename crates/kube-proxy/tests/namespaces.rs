@@ -44,7 +44,9 @@ impl World {
         // A node knows a way for everything; connection addresses are changed before it is taken.
         ip(&format!("-n {} route add default via {CLIENT}", world.name("node")));
         // The kernel limits how often it says "unreachable", which is not what is tested.
-        for (switch, value) in [("ip_forward", "1"), ("icmp_ratelimit", "0"), ("conf/all/send_redirects", "0")] {
+        for (switch, value) in
+            [("ip_forward", "1"), ("icmp_ratelimit", "0"), ("conf/all/send_redirects", "0")]
+        {
             let path = format!("/proc/sys/net/ipv4/{switch}");
             world.inside("node", move || std::fs::write(path, value)).expect("set a switch");
         }
@@ -137,8 +139,10 @@ fn ip(arguments: &str) {
 fn rules(name: &str, spec: Value, pods: &[&str]) -> (ObjectKey, Rules) {
     let key = ObjectKey::new("ns", name);
     let service: Service =
-        serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec})).expect("a service");
-    let endpoints: Vec<Value> = pods.iter().map(|pod| json!({"addresses": [pod], "nodeName": "node"})).collect();
+        serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": name}, "spec": spec}))
+            .expect("a service");
+    let endpoints: Vec<Value> =
+        pods.iter().map(|pod| json!({"addresses": [pod], "nodeName": "node"})).collect();
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"namespace": "ns", "name": name}, "addressType": "IPv4", "endpoints": endpoints,
         "ports": [{"name": "t", "port": 8080}, {"name": "u", "port": 8080, "protocol": "UDP"}],
@@ -176,7 +180,10 @@ fn services(with_empty: bool) -> BTreeMap<ObjectKey, Rules> {
 }
 
 fn backends(answers: impl IntoIterator<Item = Result<String, ErrorKind>>) -> BTreeSet<String> {
-    answers.into_iter().map(|answer| answer.expect("an answer").split(' ').next().unwrap_or_default().to_owned()).collect()
+    answers
+        .into_iter()
+        .map(|answer| answer.expect("an answer").split(' ').next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -213,7 +220,8 @@ async fn packets_follow_the_rules() {
     for from in ["pod1", "client", "node"] {
         assert_eq!(world.tcp(from, "10.96.0.3:80"), Err(ErrorKind::ConnectionRefused), "tcp from {from}");
         // On the node itself the send fails already.
-        let expected = if from == "node" { ErrorKind::PermissionDenied } else { ErrorKind::ConnectionRefused };
+        let expected =
+            if from == "node" { ErrorKind::PermissionDenied } else { ErrorKind::ConnectionRefused };
         assert_eq!(world.udp(from, "10.96.0.3:80"), Err(expected), "udp from {from}");
     }
     // What needs no change changes nothing, also for one that starts anew.
@@ -228,7 +236,10 @@ async fn updates(world: &World, nft: &Nft, mut programmer: Programmer) {
     // Only the difference is sent.
     let filled: BTreeMap<_, _> = [rules("empty", spec("10.96.0.3", json!({})), &PODS[1..])].into();
     let script = programmer.update(filled).await.expect("programmed");
-    assert!(!script.contains("10.96.0.1") && !script.contains("delete table") && script.lines().count() < 40, "{script}");
+    assert!(
+        !script.contains("10.96.0.1") && !script.contains("delete table") && script.lines().count() < 40,
+        "{script}"
+    );
     assert!(world.tcp("pod1", "10.96.0.3:80").expect("an answer").starts_with("pod2"));
     let gone: BTreeMap<_, _> = [(ObjectKey::new("ns", "empty"), Rules::default())].into();
     programmer.update(gone).await.expect("programmed");
@@ -251,21 +262,32 @@ fn routes_of_ours_and_no_others() {
     let world = World::new('b');
     let node = world.name("node");
     let apply = |routes: &[(&str, &str)]| {
-        let table: Table =
-            routes.iter().map(|(a, b)| (a.parse().expect("a range"), b.parse().expect("an address"))).collect();
+        let table: Table = routes
+            .iter()
+            .map(|(a, b)| (a.parse().expect("a range"), b.parse().expect("an address")))
+            .collect();
         world.inside("node", move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async { Routes::open().expect("netlink").apply(&table).await.expect("applied") });
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime
+                .block_on(async { Routes::open().expect("netlink").apply(&table).await.expect("applied") });
         });
     };
     let shown = || {
-        let output = Command::new("ip").args(["-n", &node, "route", "show", "proto", "199"]).output().expect("run ip");
+        let output =
+            Command::new("ip").args(["-n", &node, "route", "show", "proto", "199"]).output().expect("run ip");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().map(|line| line.split(" dev ").next().unwrap_or_default().trim().to_owned()).collect::<Vec<_>>()
+        text.lines()
+            .map(|line| line.split(" dev ").next().unwrap_or_default().trim().to_owned())
+            .collect::<Vec<_>>()
     };
     ip(&format!("-n {node} route add 10.200.0.0/24 via 10.244.1.2"));
     // The last gateway is on no link of the node: the kernel does not take that route.
-    apply(&[("10.245.1.0/24", "10.244.1.2"), ("10.245.2.0/24", "10.244.2.2"), ("10.245.3.0/24", "172.16.0.1")]);
+    apply(&[
+        ("10.245.1.0/24", "10.244.1.2"),
+        ("10.245.2.0/24", "10.244.2.2"),
+        ("10.245.3.0/24", "172.16.0.1"),
+    ]);
     assert_eq!(shown(), ["10.245.1.0/24 via 10.244.1.2", "10.245.2.0/24 via 10.244.2.2"]);
     apply(&[("10.245.1.0/24", "10.244.2.2")]);
     assert_eq!(shown(), ["10.245.1.0/24 via 10.244.2.2"]);

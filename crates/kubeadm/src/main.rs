@@ -78,7 +78,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let layout = flags.layout();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(dev::up(&layout, &SystemClock, &say))?;
-            println!("\nThe cluster is up. To use it:\n\n  export KUBECONFIG={}", layout.admin_kubeconfig().display());
+            println!(
+                "\nThe cluster is up. To use it:\n\n  export KUBECONFIG={}",
+                layout.admin_kubeconfig().display()
+            );
             println!("  kubectl get nodes");
             Ok(())
         }

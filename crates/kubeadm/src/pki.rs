@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 /// Life of the authority and of what it signs, in days.
@@ -37,7 +37,11 @@ pub struct Subject {
 impl Subject {
     /// A client.
     pub fn client(name: impl Into<String>, groups: &[&str]) -> Self {
-        Self { name: name.into(), groups: groups.iter().map(|one| (*one).to_owned()).collect(), ..Self::default() }
+        Self {
+            name: name.into(),
+            groups: groups.iter().map(|one| (*one).to_owned()).collect(),
+            ..Self::default()
+        }
     }
 
     /// A server.
@@ -122,7 +126,9 @@ impl Authority {
         for host in &subject.hosts {
             params.subject_alt_names.push(match host.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(host.as_str().try_into().with_context(|| format!("host name {host:?}"))?),
+                Err(_) => {
+                    SanType::DnsName(host.as_str().try_into().with_context(|| format!("host name {host:?}"))?)
+                }
             });
         }
         if !subject.hosts.is_empty() {
@@ -177,7 +183,13 @@ impl Folder {
     ///
     /// # Errors
     /// Files that cannot be written.
-    pub fn ensure(&self, name: &str, authority: &Authority, subject: &Subject, now: jiff::Timestamp) -> anyhow::Result<()> {
+    pub fn ensure(
+        &self,
+        name: &str,
+        authority: &Authority,
+        subject: &Subject,
+        now: jiff::Timestamp,
+    ) -> anyhow::Result<()> {
         if self.path(&format!("{name}.crt")).exists() && self.path(&format!("{name}.key")).exists() {
             return Ok(());
         }
@@ -247,9 +259,13 @@ mod tests {
             folder.ensure_service_account_keys().expect("keys");
         };
         make();
-        let before: Vec<_> = ["ca.crt", "apiserver.crt", "sa.key"].map(|name| fs::read(folder.path(name)).expect("there")).into();
+        let before: Vec<_> = ["ca.crt", "apiserver.crt", "sa.key"]
+            .map(|name| fs::read(folder.path(name)).expect("there"))
+            .into();
         make();
-        let after: Vec<_> = ["ca.crt", "apiserver.crt", "sa.key"].map(|name| fs::read(folder.path(name)).expect("there")).into();
+        let after: Vec<_> = ["ca.crt", "apiserver.crt", "sa.key"]
+            .map(|name| fs::read(folder.path(name)).expect("there"))
+            .into();
         assert_eq!(before, after);
         for name in ["ca.key", "apiserver.key", "sa.key"] {
             let mode = fs::metadata(folder.path(name)).expect("there").permissions().mode();

@@ -121,7 +121,9 @@ impl Discovery {
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Result<Arc<Resource>, Error> {
         let fits = |one: &&Arc<Resource>| one.kind == kind && one.api_version() == api_version;
         self.resources.iter().find(fits).cloned().ok_or_else(|| {
-            Error::said(format!("no matches for kind {kind:?} in version {api_version:?}\nensure CRDs are installed first"))
+            Error::said(format!(
+                "no matches for kind {kind:?} in version {api_version:?}\nensure CRDs are installed first"
+            ))
         })
     }
 }

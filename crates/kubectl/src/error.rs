@@ -74,7 +74,11 @@ impl From<tonic::Status> for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::Exit(1) } else { Self::Said(error.to_string()) }
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::Exit(1)
+        } else {
+            Self::Said(error.to_string())
+        }
     }
 }
 
@@ -124,7 +128,11 @@ fn write_status(f: &mut fmt::Formatter<'_>, doing: &str, status: &Status) -> fmt
         (Reason::Invalid, Some(details)) if !details.causes.is_empty() => {
             write!(f, "The {} {:?} is invalid", details.kind, details.name)?;
             let line = |cause: &api::status::Cause| {
-                if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) }
+                if cause.field.is_empty() {
+                    cause.message.clone()
+                } else {
+                    format!("{}: {}", cause.field, cause.message)
+                }
             };
             match details.causes.as_slice() {
                 [only] => write!(f, ": {}", line(only)),
@@ -175,6 +183,9 @@ mod tests {
         );
         let path = api::Path::new("spec");
         let invalid = Status::invalid("", "Pod", "p", &[api::FieldError::required(&path.child("x"), "say")]);
-        assert_eq!(Error::from(invalid).to_string(), r#"The Pod "p" is invalid: spec.x: Required value: say"#);
+        assert_eq!(
+            Error::from(invalid).to_string(),
+            r#"The Pod "p" is invalid: spec.x: Required value: say"#
+        );
     }
 }

@@ -246,7 +246,8 @@ fn bracket(inner: &str) -> Result<Step, Error> {
     if inner.starts_with(['\'', '"']) {
         return Ok(Step::Fields(inner.split(',').map(|one| unquote(one.trim())).collect::<Result<_, _>>()?));
     }
-    let number = |text: &str| text.trim().parse::<i64>().map_err(|_| bad(format!("invalid array index {text}")));
+    let number =
+        |text: &str| text.trim().parse::<i64>().map_err(|_| bad(format!("invalid array index {text}")));
     if inner.contains(':') {
         let parts: Vec<&str> = inner.split(':').collect();
         let part = |index: usize| match parts.get(index).map(|part| part.trim()) {

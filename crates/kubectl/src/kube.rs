@@ -102,7 +102,10 @@ impl Kube {
     }
 
     /// Bounds a request by `--request-timeout`.
-    pub(crate) async fn in_time<T>(&self, request: impl Future<Output = Result<T, Status>>) -> Result<T, Error> {
+    pub(crate) async fn in_time<T>(
+        &self,
+        request: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Error> {
         let limit = match self.timeout.as_deref() {
             None => Duration::ZERO,
             Some(text) => parse_duration(text)?,
@@ -129,7 +132,12 @@ impl Kube {
         }
     }
 
-    pub(crate) async fn list(&self, target: Target, labels: &str, fields: &str) -> Result<Vec<Object>, Error> {
+    pub(crate) async fn list(
+        &self,
+        target: Target,
+        labels: &str,
+        fields: &str,
+    ) -> Result<Vec<Object>, Error> {
         let options = ListOptions {
             namespace: target.namespace.clone(),
             labels: labels.to_owned(),
@@ -237,7 +245,9 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, millis) in [("30s", 30_000), ("1m30s", 90_000), ("2h", 7_200_000), ("5", 5_000), ("1.5s", 1_500)] {
+        for (text, millis) in
+            [("30s", 30_000), ("1m30s", 90_000), ("2h", 7_200_000), ("5", 5_000), ("1.5s", 1_500)]
+        {
             assert_eq!(parse_duration(text).expect(text).as_millis(), millis);
         }
         assert!(parse_duration("soon").is_err());

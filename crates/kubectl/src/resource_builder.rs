@@ -76,7 +76,9 @@ pub(crate) fn read_words(discovery: &Discovery, words: &[String]) -> Result<Vec<
         if names.is_empty() {
             wanted.push(Wanted { resource, name: None });
         } else {
-            wanted.extend(names.iter().map(|name| Wanted { resource: resource.clone(), name: Some(name.clone()) }));
+            wanted.extend(
+                names.iter().map(|name| Wanted { resource: resource.clone(), name: Some(name.clone()) }),
+            );
         }
     }
     Ok(wanted)
@@ -127,7 +129,9 @@ async fn locate(kube: &Kube, mut object: Object, source: &str) -> Result<Info, E
         return Err(Error::said(format!("error validating {source:?}: error validating data: kind not set")));
     }
     if object.api_version().is_empty() {
-        return Err(Error::said(format!("error validating {source:?}: error validating data: apiVersion not set")));
+        return Err(Error::said(format!(
+            "error validating {source:?}: error validating data: apiVersion not set"
+        )));
     }
     let resource = kube.discovery().await?.of_kind(object.api_version(), object.kind()).map_err(|_| {
         Error::said(format!(
@@ -167,7 +171,9 @@ fn read_files(files: &Files) -> Result<Vec<(String, String)>, Error> {
             std::io::stdin().read_to_string(&mut text)?;
             texts.push(("STDIN".to_owned(), text));
         } else if name.starts_with("http://") || name.starts_with("https://") {
-            return Err(Error::said(format!("{name}: URLs are not read; download the file and pass its path")));
+            return Err(Error::said(format!(
+                "{name}: URLs are not read; download the file and pass its path"
+            )));
         } else {
             let path = Path::new(name);
             let absent = || Error::said(format!("the path {name:?} does not exist"));

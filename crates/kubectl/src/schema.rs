@@ -27,7 +27,8 @@ impl Schema {
         let schemas = self.document.pointer("/components/schemas")?.as_object()?;
         schemas.values().find(|schema| {
             schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|list| {
-                list.iter().any(|one| one["group"] == group && one["version"] == version && one["kind"] == kind)
+                list.iter()
+                    .any(|one| one["group"] == group && one["version"] == version && one["kind"] == kind)
             })
         })
     }

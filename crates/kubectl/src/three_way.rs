@@ -47,7 +47,13 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn diff_map(shape: Shape<'_>, original: &Value, modified: &Value, current: &Value, strategic: bool) -> Map<String, Value> {
+fn diff_map(
+    shape: Shape<'_>,
+    original: &Value,
+    modified: &Value,
+    current: &Value,
+    strategic: bool,
+) -> Map<String, Value> {
     let empty = Map::new();
     let original = original.as_object().unwrap_or(&empty);
     let modified = modified.as_object().unwrap_or(&empty);
@@ -97,7 +103,13 @@ fn diff_map(shape: Shape<'_>, original: &Value, modified: &Value, current: &Valu
 }
 
 /// `lists` are the original, the modified and the current one.
-fn diff_list(patch: &mut Map<String, Value>, field: &str, element: Shape<'_>, how: &Strategy, lists: [&[Value]; 3]) {
+fn diff_list(
+    patch: &mut Map<String, Value>,
+    field: &str,
+    element: Shape<'_>,
+    how: &Strategy,
+    lists: [&[Value]; 3],
+) {
     let [original, modified, current] = lists;
     let Some(merge_key) = &how.merge_key else {
         let added: Vec<&Value> = modified.iter().filter(|one| !current.contains(one)).collect();
@@ -115,7 +127,8 @@ fn diff_list(patch: &mut Map<String, Value>, field: &str, element: Shape<'_>, ho
         }
         return;
     };
-    let same = |list: &'_ [Value], key: &Value| list.iter().find(|one| one.get(merge_key) == Some(key)).cloned();
+    let same =
+        |list: &'_ [Value], key: &Value| list.iter().find(|one| one.get(merge_key) == Some(key)).cloned();
     let mut changes = Vec::new();
     for wanted in modified {
         let Some(key) = wanted.get(merge_key) else {
@@ -137,13 +150,17 @@ fn diff_list(patch: &mut Map<String, Value>, field: &str, element: Shape<'_>, ho
     }
     for before in original {
         if let Some(key) = before.get(merge_key)
-            && same(modified, key).is_none() && same(current, key).is_some() {
-                changes.push(json!({"$patch": "delete", merge_key.as_str(): key}));
-            }
+            && same(modified, key).is_none()
+            && same(current, key).is_some()
+        {
+            changes.push(json!({"$patch": "delete", merge_key.as_str(): key}));
+        }
     }
     if !changes.is_empty() {
-        let order: Vec<Value> =
-            modified.iter().filter_map(|one| Some(json!({merge_key.as_str(): one.get(merge_key)?}))).collect();
+        let order: Vec<Value> = modified
+            .iter()
+            .filter_map(|one| Some(json!({merge_key.as_str(): one.get(merge_key)?})))
+            .collect();
         patch.insert(format!("$setElementOrder/{field}"), Value::Array(order));
         patch.insert(field.to_owned(), Value::Array(changes));
     }
@@ -187,25 +204,39 @@ mod tests {
             // Nothing to do; what others set stays.
             (json!({"a": 1}), json!({"a": 1}), json!({"a": 1, "b": 2}), json!({})),
             // Changed, added, removed.
-            (json!({"a": 1, "c": 1}), json!({"a": 2, "d": 3}), json!({"a": 1, "c": 1}),
-             json!({"a": 2, "c": null, "d": 3})),
+            (
+                json!({"a": 1, "c": 1}),
+                json!({"a": 2, "d": 3}),
+                json!({"a": 1, "c": 1}),
+                json!({"a": 2, "c": null, "d": 3}),
+            ),
             // Removed here, gone there already.
             (json!({"a": 1}), json!({}), json!({}), json!({})),
             // Lists without merge keys are replaced.
             (json!({}), json!({"args": ["x"]}), json!({"args": ["y"]}), json!({"args": ["x"]})),
             // Lists with merge keys merge.
-            (json!({"containers": [{"name": "a"}, {"name": "b"}]}),
-             json!({"containers": [{"name": "a", "image": "2"}]}),
-             json!({"containers": [{"name": "a", "image": "1", "x": 1}, {"name": "b"}, {"name": "injected"}]}),
-             json!({"$setElementOrder/containers": [{"name": "a"}],
-                    "containers": [{"name": "a", "image": "2"}, {"$patch": "delete", "name": "b"}]})),
+            (
+                json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+                json!({"containers": [{"name": "a", "image": "2"}]}),
+                json!({"containers": [{"name": "a", "image": "1", "x": 1}, {"name": "b"}, {"name": "injected"}]}),
+                json!({"$setElementOrder/containers": [{"name": "a"}],
+                    "containers": [{"name": "a", "image": "2"}, {"$patch": "delete", "name": "b"}]}),
+            ),
             // Lists of plain values that merge.
-            (json!({"finalizers": ["a", "b"]}), json!({"finalizers": ["a", "c"]}), json!({"finalizers": ["a", "b"]}),
-             json!({"$setElementOrder/finalizers": ["a", "c"], "finalizers": ["c"],
-                    "$deleteFromPrimitiveList/finalizers": ["b"]})),
+            (
+                json!({"finalizers": ["a", "b"]}),
+                json!({"finalizers": ["a", "c"]}),
+                json!({"finalizers": ["a", "b"]}),
+                json!({"$setElementOrder/finalizers": ["a", "c"], "finalizers": ["c"],
+                    "$deleteFromPrimitiveList/finalizers": ["b"]}),
+            ),
             // Unions keep only the keys of the file.
-            (json!({}), json!({"strategy": {"type": "Recreate"}}), json!({"strategy": {"type": "Rolling", "r": {}}}),
-             json!({"strategy": {"type": "Recreate", "$retainKeys": ["type"]}})),
+            (
+                json!({}),
+                json!({"strategy": {"type": "Recreate"}}),
+                json!({"strategy": {"type": "Rolling", "r": {}}}),
+                json!({"strategy": {"type": "Recreate", "$retainKeys": ["type"]}}),
+            ),
         ];
         for (original, modified, current, expected) in table {
             assert_eq!(strategic_patch(&schema, kind, &original, &modified, &current), expected);

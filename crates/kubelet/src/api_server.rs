@@ -6,11 +6,11 @@ use api::Reason;
 use api::types::authentication::v1::TokenRequest;
 use api::types::coordination::v1::Lease;
 use api::types::core::v1::{ConfigMap, Node, ObjectReference, Pod, Secret, Service};
+use client::Client;
 use client::cached::{Cache, Scope};
 use client::events::Recorder;
 use client::verbs::{DeleteOptions, Patch, WriteOptions, target};
 use client::watch::{Step, Watched, follow};
-use client::Client;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -126,7 +126,8 @@ impl Cluster for ApiServer {
     }
 
     fn create_pod<'a>(&'a self, pod: &'a Pod) -> Answer<'a, ()> {
-        async move { self.client.create(pod).await.map(drop).map_err(failed("mirror pod".to_owned())) }.boxed()
+        async move { self.client.create(pod).await.map(drop).map_err(failed("mirror pod".to_owned())) }
+            .boxed()
     }
 
     fn patch_pod_status<'a>(&'a self, id: &'a PodId, status: &'a Value) -> Answer<'a, ()> {
@@ -142,7 +143,8 @@ impl Cluster for ApiServer {
 
     fn delete_pod<'a>(&'a self, id: &'a PodId) -> Answer<'a, ()> {
         async move {
-            let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::of_uid(id.uid.clone()) };
+            let options =
+                DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::of_uid(id.uid.clone()) };
             let deleted = self.client.delete::<Pod>(&id.namespace, &id.name, &options).await;
             deleted.map_err(failed(format!("pod {id}")))
         }
@@ -169,14 +171,22 @@ impl Cluster for ApiServer {
         async move { Ok(self.services.list_namespace(namespace)) }.boxed()
     }
 
-    fn token<'a>(&'a self, namespace: &'a str, name: &'a str, request: &'a TokenRequest) -> Answer<'a, TokenRequest> {
+    fn token<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        request: &'a TokenRequest,
+    ) -> Answer<'a, TokenRequest> {
         async move {
             let mut target = target::<api::types::core::v1::ServiceAccount>(namespace, name);
             "token".clone_into(&mut target.subresource);
             let body = serde_json::to_vec(request).map_err(|error| ClusterError::Other(error.to_string()))?;
             let what = format!("token of serviceaccount \"{name}\"");
-            let answer =
-                self.client.create_json(target, body.into(), &WriteOptions::default()).await.map_err(failed(what))?;
+            let answer = self
+                .client
+                .create_json(target, body.into(), &WriteOptions::default())
+                .await
+                .map_err(failed(what))?;
             serde_json::from_slice(&answer.json).map_err(|error| ClusterError::Other(error.to_string()))
         }
         .boxed()
@@ -193,7 +203,11 @@ impl Cluster for ApiServer {
     fn patch_node<'a>(&'a self, name: &'a str, patch: &'a Value) -> Answer<'a, ()> {
         async move {
             let patch = Patch::Merge(patch.clone());
-            self.client.patch::<Node>("", name, &patch).await.map(drop).map_err(failed(format!("node {name}")))
+            self.client
+                .patch::<Node>("", name, &patch)
+                .await
+                .map(drop)
+                .map_err(failed(format!("node {name}")))
         }
         .boxed()
     }
@@ -201,7 +215,11 @@ impl Cluster for ApiServer {
     fn patch_node_status<'a>(&'a self, name: &'a str, patch: &'a Value) -> Answer<'a, ()> {
         async move {
             let patch = Patch::Strategic(patch.clone());
-            self.client.patch_status::<Node>("", name, &patch).await.map(drop).map_err(failed(format!("node {name}")))
+            self.client
+                .patch_status::<Node>("", name, &patch)
+                .await
+                .map(drop)
+                .map_err(failed(format!("node {name}")))
         }
         .boxed()
     }
@@ -223,7 +241,8 @@ impl Cluster for ApiServer {
     }
 
     fn tell_pod(&self, pod: &Pod, happening: Happening) {
-        let about = ObjectReference { field_path: happening.field_path.clone(), ..client::events::reference(pod) };
+        let about =
+            ObjectReference { field_path: happening.field_path.clone(), ..client::events::reference(pod) };
         self.tell(about, happening);
     }
 

@@ -37,7 +37,8 @@ pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
     let addresses = if flags.node_ip.is_empty() { facts::addresses() } else { flags.node_ip.clone() };
     let session = client::kubeconfig::Session::from_file(&flags.kubeconfig)
         .with_context(|| format!("kubeconfig {}", flags.kubeconfig.display()))?;
-    let client = client::Client::new(&session, "kubelet").map_err(|status| anyhow::anyhow!(status.message))?;
+    let client =
+        client::Client::new(&session, "kubelet").map_err(|status| anyhow::anyhow!(status.message))?;
     let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(client, &name));
 
     let Some(containerd) = connect(&flags, &shell).await else { return Ok(()) };
@@ -134,8 +135,9 @@ fn runtime_settings(flags: &Flags) -> anyhow::Result<runtime::Settings> {
 fn registries(flags: &Flags) -> anyhow::Result<Registries> {
     let mut registries = Registries { plain_http: flags.insecure_registry.clone(), ..Registries::default() };
     for entry in &flags.registry_mirror {
-        let (registry, mirror) =
-            entry.split_once('=').with_context(|| format!("registry mirror {entry:?} is not REGISTRY=MIRROR"))?;
+        let (registry, mirror) = entry
+            .split_once('=')
+            .with_context(|| format!("registry mirror {entry:?} is not REGISTRY=MIRROR"))?;
         registries.mirrors.entry(registry.to_owned()).or_default().push(mirror.to_owned());
     }
     Ok(registries)

@@ -80,7 +80,12 @@ pub trait Cluster: Send + Sync + 'static {
     /// Services of a namespace, for environment variables.
     fn services<'a>(&'a self, namespace: &'a str) -> Answer<'a, Vec<Arc<Service>>>;
     /// A token for a service account.
-    fn token<'a>(&'a self, namespace: &'a str, name: &'a str, request: &'a TokenRequest) -> Answer<'a, TokenRequest>;
+    fn token<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        request: &'a TokenRequest,
+    ) -> Answer<'a, TokenRequest>;
     /// A node.
     fn node<'a>(&'a self, name: &'a str) -> Answer<'a, Node>;
     /// Creates a node.

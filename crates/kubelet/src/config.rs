@@ -129,9 +129,17 @@ mod tests {
 
     #[test]
     fn flags() {
-        let base = ["kubelet", "--kubeconfig=k", "--tls-cert-file=c", "--tls-private-key-file=p", "--client-ca-file=a"];
-        let flags = Flags::try_parse_from(base.iter().chain(&["--hostname-override=Node-1", "--node-ip=10.0.0.1,fd00::1"]))
-            .expect("parses");
+        let base = [
+            "kubelet",
+            "--kubeconfig=k",
+            "--tls-cert-file=c",
+            "--tls-private-key-file=p",
+            "--client-ca-file=a",
+        ];
+        let flags = Flags::try_parse_from(
+            base.iter().chain(&["--hostname-override=Node-1", "--node-ip=10.0.0.1,fd00::1"]),
+        )
+        .expect("parses");
         assert_eq!(flags.node_name(), "node-1");
         assert_eq!(flags.node_ip.len(), 2);
         assert_eq!(flags.containerd_socket(), PathBuf::from("/run/containerd/containerd.sock"));

@@ -62,7 +62,8 @@ pub async fn of(
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
             (Some(text), _) if !text.is_empty() => {
-                let known: BTreeMap<&str, &str> = variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+                let known: BTreeMap<&str, &str> =
+                    variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
                 Some(expand(text, |name| known.get(name).map(|value| (*value).to_owned())))
             }
             (_, Some(source)) => reference(pod, container, source, addresses, &namespace, cluster).await?,
@@ -95,7 +96,9 @@ async fn from(
     }
     let Some(wanted) = &source.secret_ref else { return Ok(BTreeMap::new()) };
     match cluster.secret(namespace, &wanted.name).await {
-        Ok(secret) => Ok(secret.data.iter().flatten().map(|(key, value)| (key.clone(), text(&value.0))).collect()),
+        Ok(secret) => {
+            Ok(secret.data.iter().flatten().map(|(key, value)| (key.clone(), text(&value.0))).collect())
+        }
         Err(ClusterError::NotFound { .. }) if wanted.optional == Some(true) => Ok(BTreeMap::new()),
         Err(error) => Err(error.into()),
     }
@@ -119,7 +122,8 @@ async fn reference(
         return field(pod, &field_ref.field_path, &known).map(Some).map_err(EnvironmentError::Unfit);
     }
     if let Some(wanted) = &source.resource_field_ref {
-        let name = wanted.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&container.name);
+        let name =
+            wanted.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&container.name);
         return resource(pod, name, wanted).map(Some).map_err(EnvironmentError::Unfit);
     }
     let (found, key, optional, kind) = if let Some(wanted) = &source.config_map_key_ref {
@@ -158,7 +162,8 @@ pub fn field(pod: &Pod, path: &str, known: &[(&str, Option<String>)]) -> Result<
     }
     let metadata = &pod.metadata;
     let map = |map: &Option<BTreeMap<String, String>>| {
-        let lines: Vec<String> = map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let lines: Vec<String> =
+            map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
         lines.join("\n")
     };
     if let Some((base, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
@@ -188,7 +193,8 @@ pub fn field(pod: &Pod, path: &str, known: &[(&str, Option<String>)]) -> Result<
 /// # Errors
 /// When there is no such container or resource.
 pub fn resource(pod: &Pod, container: &str, wanted: &ResourceFieldSelector) -> Result<String, String> {
-    let (_, container) = pod::container(pod, container).ok_or_else(|| format!("container {container} not found"))?;
+    let (_, container) =
+        pod::container(pod, container).ok_or_else(|| format!("container {container} not found"))?;
     let (kind, name) = wanted.resource.split_once('.').ok_or("malformed resource")?;
     let resources = container.resources.as_ref();
     let amount = match kind {
@@ -225,7 +231,10 @@ fn service_variables(service: &Service) -> Vec<(String, String)> {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
         if number == 0 {
             variables.push((format!("{name}_SERVICE_PORT"), port.port.to_string()));
-            variables.push((format!("{name}_PORT"), format!("{}://{literal}:{}", protocol.to_lowercase(), port.port)));
+            variables.push((
+                format!("{name}_PORT"),
+                format!("{}://{literal}:{}", protocol.to_lowercase(), port.port),
+            ));
         }
         if let Some(port_name) = port.name.as_deref().filter(|name| !name.is_empty()) {
             let port_name = port_name.to_uppercase().replace('-', "_");

@@ -1,7 +1,6 @@
 //! The kubelet; with the word `logger`, the process that writes one container's
 //! log.
 
-
 use kubelet::config::Flags;
 use kubelet::logs::logger;
 

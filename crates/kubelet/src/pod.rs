@@ -172,11 +172,8 @@ pub fn should_restart(pod: &Pod, role: Role, container: &Container, exit_code: i
             return true;
         }
     }
-    let policy = container
-        .restart_policy
-        .as_deref()
-        .or(spec(pod).restart_policy.as_deref())
-        .unwrap_or("Always");
+    let policy =
+        container.restart_policy.as_deref().or(spec(pod).restart_policy.as_deref()).unwrap_or("Always");
     match policy {
         "Never" => false,
         // An init container that succeeded is done under every policy.

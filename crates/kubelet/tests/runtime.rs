@@ -2,7 +2,12 @@
 //! namespace of the test's own, with the API server faked. Needs root and
 //! Debian's containerd, runc, CNI plugins and busybox-static.
 
-#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a test of the real thing runs on the machine's own clock, and says how quick it was")]
+#![allow(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test of the real thing is one story from start to end, on the machine's own clock, and says how quick it was"
+)]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -116,7 +121,8 @@ impl Machine {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
         let config = dir.path().join("config.toml");
-        std::fs::write(&config, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n").expect("write");
+        std::fs::write(&config, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n")
+            .expect("write");
         let log = std::fs::File::create(dir.path().join("containerd.log")).expect("log");
         let containerd = Command::new("containerd")
             .arg("--config")
@@ -191,11 +197,14 @@ fn image_archive(path: &Path) {
     })
     .to_string();
     let manifest =
-        json!([{"Config": "config.json", "RepoTags": ["test.local/busybox:1"], "Layers": ["layer.tar"]}]).to_string();
+        json!([{"Config": "config.json", "RepoTags": ["test.local/busybox:1"], "Layers": ["layer.tar"]}])
+            .to_string();
     let mut outer = tar::Builder::new(std::fs::File::create(path).expect("create"));
-    for (name, data) in
-        [("config.json", config.as_bytes()), ("layer.tar", layer.as_slice()), ("manifest.json", manifest.as_bytes())]
-    {
+    for (name, data) in [
+        ("config.json", config.as_bytes()),
+        ("layer.tar", layer.as_slice()),
+        ("manifest.json", manifest.as_bytes()),
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_size(data.len() as u64);
         header.set_mode(0o644);
@@ -260,7 +269,8 @@ async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
 
 async fn tools(machine: &Machine, cluster: &Arc<Fake>) -> Arc<Tools> {
     let socket = machine.path("c.sock");
-    let containerd = until("containerd", async || Containerd::connect(&socket, &machine.namespace()).await.ok()).await;
+    let containerd =
+        until("containerd", async || Containerd::connect(&socket, &machine.namespace()).await.ok()).await;
     until("a namespace", async || containerd.ensure_namespace().await.ok()).await;
     machine.cgroups.ensure_tree().expect("cgroups");
     let network = Network::new(network::Settings {
@@ -322,7 +332,9 @@ async fn log_of(tools: &Tools, container: &str) -> String {
     let id = PodId { uid: UID.to_owned(), namespace: "default".to_owned(), name: "life".to_owned() };
     let path = kubelet::logs::path(&tools.runtime.settings().logs, &id, container, 0);
     let (sender, mut receiver) = mpsc::channel(64);
-    kubelet::logs::read::stream(&path, &kubelet::logs::read::Options::default(), || true, &sender).await.expect("log");
+    kubelet::logs::read::stream(&path, &kubelet::logs::read::Options::default(), || true, &sender)
+        .await
+        .expect("log");
     drop(sender);
     let mut text = String::new();
     while let Some(bytes) = receiver.recv().await {
@@ -351,7 +363,10 @@ async fn life(machine: &Machine) {
     .await;
     println!("ready after {:?}", begun.elapsed());
     assert_eq!(status["phase"], "Running", "{status:#}");
-    assert_eq!(status["initContainerStatuses"][0]["state"]["terminated"]["reason"], "Completed", "{status:#}");
+    assert_eq!(
+        status["initContainerStatuses"][0]["state"]["terminated"]["reason"], "Completed",
+        "{status:#}"
+    );
     assert_eq!(status["initContainerStatuses"][1]["started"], true);
     assert_eq!(status["qosClass"], "Burstable");
     let ip = status["podIP"].as_str().expect("an address").to_owned();
@@ -359,7 +374,8 @@ async fn life(machine: &Machine) {
 
     let observed = tools.runtime.observe(UID).await.expect("observe");
     let main = observed.latest("main").expect("main").clone();
-    let command = ["sh", "-c", "hostname; cat /memory/hook; echo x > /part/y; cat /scratch/a/b/y; exit 7"].map(str::to_owned);
+    let command = ["sh", "-c", "hostname; cat /memory/hook; echo x > /part/y; cat /scratch/a/b/y; exit 7"]
+        .map(str::to_owned);
     let outcome = tools.runtime.exec_to_end(&main.id, &command, PATIENCE).await.expect("exec");
     assert_eq!((outcome.code, String::from_utf8_lossy(&outcome.output).as_ref()), (7, "life\nhook\nx\n"));
     let expected = format!("out hello {ip}\nerr\nmade-by-init\nhello");
@@ -383,7 +399,11 @@ async fn life(machine: &Machine) {
     })
     .await;
     let again = tools.runtime.observe(UID).await.expect("observe");
-    assert_eq!(again.latest("main").map(|record| &record.state), Some(&main.state), "the process is the same");
+    assert_eq!(
+        again.latest("main").map(|record| &record.state),
+        Some(&main.state),
+        "the process is the same"
+    );
     assert_eq!(again.containers.len(), 3, "nothing was started");
 
     // A container that dies is started again.
@@ -397,12 +417,14 @@ async fn life(machine: &Machine) {
     until("the restart in the status", async || {
         let status = cluster.statuses.lock().get("life").cloned()?;
         let container = &status["containerStatuses"][0];
-        (container["restartCount"] == 1 && container["lastState"]["terminated"]["exitCode"] == 137).then_some(())
+        (container["restartCount"] == 1 && container["lastState"]["terminated"]["exitCode"] == 137)
+            .then_some(())
     })
     .await;
 
     // Deletion: everything goes.
-    seen["metadata"]["deletionTimestamp"] = json!((jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5)).to_string());
+    seen["metadata"]["deletionTimestamp"] =
+        json!((jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5)).to_string());
     seen["metadata"]["deletionGracePeriodSeconds"] = json!(5);
     kubelet.send(PodChange::Set(pod(seen))).await;
     until("the deletion", async || cluster.deleted.lock().contains(&"life".to_owned()).then_some(())).await;
@@ -456,7 +478,11 @@ fn a_pods_whole_life() {
     // network namespace.
     let test = std::thread::spawn(|| {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .expect("runtime");
         let machine = Machine::start();
         runtime.block_on(async {
             life(&machine).await;

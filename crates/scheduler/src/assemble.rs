@@ -49,7 +49,11 @@ pub fn start(client: Client, identity: Option<String>, shell: &Shell) -> Running
     {
         let (nodes, pods) = (Arc::clone(&nodes), Arc::clone(&pods));
         shell.health.ready("caches", move || {
-            if nodes.is_synced() && pods.is_synced() { Ok(()) } else { Err("the caches are not filled".to_owned()) }
+            if nodes.is_synced() && pods.is_synced() {
+                Ok(())
+            } else {
+                Err("the caches are not filled".to_owned())
+            }
         });
     }
     let clock = Arc::clone(&shell.clock);

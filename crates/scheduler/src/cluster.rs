@@ -96,7 +96,8 @@ impl Cluster {
 
     /// Forgets pods whose binding the caches never showed.
     pub fn expire(&mut self, now: Instant) {
-        let is_over = |placed: &Placed| matches!(placed.assumed, Some(Assumed::Bound { expires }) if expires <= now);
+        let is_over =
+            |placed: &Placed| matches!(placed.assumed, Some(Assumed::Bound { expires }) if expires <= now);
         let over: Vec<String> =
             self.placed.iter().filter(|(_, placed)| is_over(placed)).map(|(uid, _)| uid.clone()).collect();
         for uid in over {

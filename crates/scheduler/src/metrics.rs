@@ -40,7 +40,11 @@ impl Metrics {
             pending: Family::default(),
             decision: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
         };
-        registry.register("scheduler_schedule_attempts", "Attempts to schedule pods", metrics.attempts.clone());
+        registry.register(
+            "scheduler_schedule_attempts",
+            "Attempts to schedule pods",
+            metrics.attempts.clone(),
+        );
         registry.register("scheduler_pending_pods", "Pods that wait for a node", metrics.pending.clone());
         registry.register(
             "scheduler_scheduling_algorithm_duration_seconds",

@@ -119,7 +119,9 @@ impl Queue {
                 Place::InFlight { missed, .. } => {
                     missed.insert(event);
                 }
-                Place::Unschedulable { unblocked_by, .. } if unblocked_by.contains(&event) => retry.push(uid.clone()),
+                Place::Unschedulable { unblocked_by, .. } if unblocked_by.contains(&event) => {
+                    retry.push(uid.clone())
+                }
                 _ => {}
             }
         }

@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn scores_assume_usual_amounts() {
-        let requests = Requests::of(&pod_json("p", serde_json::json!({"containers": [{"name": "c"}, container("1")]})));
+        let requests =
+            Requests::of(&pod_json("p", serde_json::json!({"containers": [{"name": "c"}, container("1")]})));
         assert_eq!((requests.for_scores.cpu, requests.for_scores.memory), (1100, 400 << 20));
         assert_eq!((requests.asked.cpu, requests.asked.memory), (1000, 0));
     }

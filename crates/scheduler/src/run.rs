@@ -239,7 +239,10 @@ fn node_events(old: Option<&Node>, new: &Node) -> Vec<ClusterEvent> {
     let mut events = Vec::new();
     let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
     let closed = |node: &Node| {
-        node.spec.as_ref().map(|spec| (spec.unschedulable.unwrap_or(false), spec.taints.clone())).unwrap_or_default()
+        node.spec
+            .as_ref()
+            .map(|spec| (spec.unschedulable.unwrap_or(false), spec.taints.clone()))
+            .unwrap_or_default()
     };
     if allocatable(old) != allocatable(new) {
         events.push(ClusterEvent::NodeAllocatable);

@@ -40,7 +40,8 @@ impl Diagnosis {
         for reason in self.refusals.values().flat_map(|refusal| &refusal.reasons) {
             *counts.entry(reason).or_default() += 1;
         }
-        let mut parts: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut parts: Vec<String> =
+            counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         parts.sort();
         format!("0/{} nodes are available: {}.", self.refusals.len(), parts.join(", "))
     }
@@ -48,8 +49,12 @@ impl Diagnosis {
     /// What may let the pod fit.
     #[must_use]
     pub fn unblocked_by(&self, plugins: &Plugins) -> Vec<ClusterEvent> {
-        let mut events: Vec<ClusterEvent> =
-            self.refusals.values().flat_map(|refusal| plugins.unblocked_by(refusal.plugin)).copied().collect();
+        let mut events: Vec<ClusterEvent> = self
+            .refusals
+            .values()
+            .flat_map(|refusal| plugins.unblocked_by(refusal.plugin))
+            .copied()
+            .collect();
         // Without any node, the first one decides.
         events.push(ClusterEvent::NodeAdded);
         events.sort_unstable();

@@ -26,7 +26,9 @@ pub(crate) async fn say_refused(client: &Client, pod: &Pod, message: &str, now: 
     match client.patch_status::<Pod>(namespace, name, &Patch::Strategic(patch)).await {
         Ok(_) => {}
         Err(status) if status.reason == Reason::NotFound => {}
-        Err(status) => tracing::warn!(kind = "Pod", namespace, name, error = %status, "cannot set a condition"),
+        Err(status) => {
+            tracing::warn!(kind = "Pod", namespace, name, error = %status, "cannot set a condition")
+        }
     }
 }
 
@@ -51,8 +53,9 @@ fn refusal_patch(pod: &Pod, message: &str, now: Timestamp) -> Option<Value> {
     let current = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
     let says = |condition: &&api::types::core::v1::PodCondition| condition.status == "False";
     let same = current.filter(says);
-    if same.is_some_and(|one| one.reason.as_deref() == Some("Unschedulable") && one.message.as_deref() == Some(message))
-    {
+    if same.is_some_and(|one| {
+        one.reason.as_deref() == Some("Unschedulable") && one.message.as_deref() == Some(message)
+    }) {
         return None;
     }
     let since = same.and_then(|one| one.last_transition_time.as_ref()).map_or(now, |time| time.0);

@@ -1,8 +1,8 @@
 //! The scheduler against a real API server: binds what fits, says why the rest
 //! does not, and tries again when the cluster changes.
 
-use api::types::core::v1::{Event, Node, Pod};
 use api::ObjectKey;
+use api::types::core::v1::{Event, Node, Pod};
 use client::{Client, ListOptions, Patch};
 use daemon::Shell;
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use testkit::{ControlPlane, eventually};
 fn pod(name: &str, spec: &Value) -> Pod {
     let mut spec = spec.clone();
     spec["containers"] = json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]);
-    serde_json::from_value(json!({"metadata": {"namespace": "default", "name": name}, "spec": spec})).expect("a pod")
+    serde_json::from_value(json!({"metadata": {"namespace": "default", "name": name}, "spec": spec}))
+        .expect("a pod")
 }
 
 async fn node_of(client: &Client, name: &str) -> Option<String> {
@@ -28,7 +29,9 @@ async fn events(client: &Client, pod: &str) -> Vec<String> {
     let options = ListOptions { namespace: "default".into(), ..ListOptions::default() };
     let list = client.list::<Event>(&options).await.expect("events");
     let about = list.items.into_iter().filter(|event| event.involved_object.name.as_deref() == Some(pod));
-    about.map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default())).collect()
+    about
+        .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,10 +60,18 @@ async fn binds_what_fits_and_explains_the_rest() -> anyhow::Result<()> {
     eventually("b is bound", || async { node_of(&client, "b").await.is_some() }).await?;
     client.create(&pod("c", &json!({}))).await?;
     let refused = "0/1 nodes are available: 1 Insufficient cpu.";
-    eventually("c is refused", || async { message_of(&client, "c").await.as_deref() == Some(refused) }).await?;
-    assert!(running.verdicts.of(&ObjectKey::new("default", "c")).is_some_and(|one| one.refusals.contains_key("n1")));
+    eventually("c is refused", || async { message_of(&client, "c").await.as_deref() == Some(refused) })
+        .await?;
+    assert!(
+        running
+            .verdicts
+            .of(&ObjectKey::new("default", "c"))
+            .is_some_and(|one| one.refusals.contains_key("n1"))
+    );
     eventually("events", || async {
-        let bound = events(&client, "a").await.contains(&"Scheduled: Successfully assigned default/a to n1".to_owned());
+        let bound = events(&client, "a")
+            .await
+            .contains(&"Scheduled: Successfully assigned default/a to n1".to_owned());
         bound && events(&client, "c").await.contains(&format!("FailedScheduling: {refused}"))
     })
     .await?;

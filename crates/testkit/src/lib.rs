@@ -135,7 +135,12 @@ fn credentials(folder: &Path) -> anyhow::Result<Authority> {
     let authority = pki.authority(now)?;
     let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     pki.ensure("apiserver", &authority, &Subject::server("kube-apiserver", hosts), now)?;
-    pki.ensure("apiserver-kubelet-client", &authority, &Subject::client("kube-apiserver-kubelet-client", &[]), now)?;
+    pki.ensure(
+        "apiserver-kubelet-client",
+        &authority,
+        &Subject::client("kube-apiserver-kubelet-client", &[]),
+        now,
+    )?;
     pki.ensure_service_account_keys()?;
     Ok(authority)
 }
@@ -182,5 +187,7 @@ where
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.with_context(|| format!("waited in vain: {what}"))
+    tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .with_context(|| format!("waited in vain: {what}"))
 }

@@ -25,7 +25,22 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("kubectl", &["client", "api", "wire"]),
     ("kubeadm", &["client", "api", "daemon"]),
     ("bench", &["store", "wire", "daemon", "client", "api", "kubeadm"]),
-    ("testkit", &["api", "apiserver", "client", "controller-manager", "daemon", "kubeadm", "kubelet", "resources", "scheduler", "store", "wire"]),
+    (
+        "testkit",
+        &[
+            "api",
+            "apiserver",
+            "client",
+            "controller-manager",
+            "daemon",
+            "kubeadm",
+            "kubelet",
+            "resources",
+            "scheduler",
+            "store",
+            "wire",
+        ],
+    ),
 ];
 
 fn metadata() -> Value {

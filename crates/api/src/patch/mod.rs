@@ -23,9 +23,7 @@ pub enum PatchError {
     #[error("{0}")]
     DoesNotApply(String),
     /// The patch is larger than the server takes.
-    #[error(
-        "The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}"
-    )]
+    #[error("The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
 }
 

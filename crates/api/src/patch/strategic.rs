@@ -64,7 +64,8 @@ impl<'s> Merge<'s> {
             retain_keys(target, &patch, &keys)?;
         }
         for (field, gone) in take_prefixed(&mut patch, DELETE_FROM) {
-            let gone = gone.as_array().ok_or_else(|| malformed(format!("{DELETE_FROM}{field} must be a list")))?;
+            let gone =
+                gone.as_array().ok_or_else(|| malformed(format!("{DELETE_FROM}{field} must be a list")))?;
             if let Some(Value::Array(items)) = target.get_mut(&field) {
                 items.retain(|item| !gone.contains(item));
             }
@@ -115,7 +116,9 @@ impl<'s> Merge<'s> {
                     _ => Vec::new(),
                 };
                 match strategy {
-                    Some(strategy) if strategy.merge => self.list(strategy, shape, old, new, depth).map(Value::Array),
+                    Some(strategy) if strategy.merge => {
+                        self.list(strategy, shape, old, new, depth).map(Value::Array)
+                    }
                     _ => new
                         .into_iter()
                         .map(|item| self.element(shape, item, depth))
@@ -142,7 +145,9 @@ impl<'s> Merge<'s> {
 
     fn element(&self, list: Option<&'s Shape>, item: Value, depth: usize) -> Result<Value, PatchError> {
         match (list, item) {
-            (Some(Shape::List(of)), Value::Object(item)) => Ok(Value::Object(self.cleaned(Some(of), item, depth)?)),
+            (Some(Shape::List(of)), Value::Object(item)) => {
+                Ok(Value::Object(self.cleaned(Some(of), item, depth)?))
+            }
             (_, item) => Ok(item),
         }
     }
@@ -234,17 +239,29 @@ fn take_prefixed(map: &mut Map<String, Value>, prefix: &str) -> Vec<(String, Val
 
 fn key_of<'a>(item: &'a Map<String, Value>, merge_key: &str) -> Result<&'a Value, PatchError> {
     item.get(merge_key).ok_or_else(|| {
-        PatchError::Malformed(format!("map: {} does not contain declared merge key: {merge_key}", Value::Object(item.clone())))
+        PatchError::Malformed(format!(
+            "map: {} does not contain declared merge key: {merge_key}",
+            Value::Object(item.clone())
+        ))
     })
 }
 
-fn retain_keys(target: &mut Map<String, Value>, patch: &Map<String, Value>, keys: &Value) -> Result<(), PatchError> {
+fn retain_keys(
+    target: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    keys: &Value,
+) -> Result<(), PatchError> {
     let Value::Array(keys) = keys else {
         return Err(malformed(format!("{RETAIN_KEYS} must be a list")));
     };
     let retained = |name: &String| keys.iter().any(|key| key.as_str() == Some(name));
-    if let Some(stray) = patch.iter().find(|(name, value)| !value.is_null() && !name.starts_with('$') && !retained(name)) {
-        return Err(malformed(format!("{RETAIN_KEYS} must list every key of the patch, {:?} is missing", stray.0)));
+    if let Some(stray) =
+        patch.iter().find(|(name, value)| !value.is_null() && !name.starts_with('$') && !retained(name))
+    {
+        return Err(malformed(format!(
+            "{RETAIN_KEYS} must list every key of the patch, {:?} is missing",
+            stray.0
+        )));
     }
     target.retain(|name, _| retained(name));
     Ok(())
@@ -328,7 +345,9 @@ mod tests {
             ("plain".to_owned(), field(Shape::List(Box::new(Shape::String)), false, None)),
         ]
         .into();
-        let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else { unreachable!("objects") };
+        let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else {
+            unreachable!("objects")
+        };
         strategic_merge(&schema, root, &mut target, patch)?;
         Ok(Value::Object(target))
     }
@@ -337,21 +356,49 @@ mod tests {
     fn merges() {
         let items = json!({"items": [{"name": "a", "x": 1}, {"name": "b", "x": 2}]});
         let table = [
-            (items.clone(), json!({"items": [{"name": "b", "x": 3}]}), json!({"items": [{"name": "a", "x": 1}, {"name": "b", "x": 3}]})),
-            (items.clone(), json!({"items": [{"name": "c"}]}), json!({"items": [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "c"}]})),
-            (items.clone(), json!({"items": [{"name": "a", "$patch": "delete"}]}), json!({"items": [{"name": "b", "x": 2}]})),
-            (items.clone(), json!({"items": [{"$patch": "replace"}, {"name": "c", "y": null}]}), json!({"items": [{"name": "c"}]})),
+            (
+                items.clone(),
+                json!({"items": [{"name": "b", "x": 3}]}),
+                json!({"items": [{"name": "a", "x": 1}, {"name": "b", "x": 3}]}),
+            ),
+            (
+                items.clone(),
+                json!({"items": [{"name": "c"}]}),
+                json!({"items": [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "c"}]}),
+            ),
+            (
+                items.clone(),
+                json!({"items": [{"name": "a", "$patch": "delete"}]}),
+                json!({"items": [{"name": "b", "x": 2}]}),
+            ),
+            (
+                items.clone(),
+                json!({"items": [{"$patch": "replace"}, {"name": "c", "y": null}]}),
+                json!({"items": [{"name": "c"}]}),
+            ),
             (
                 items.clone(),
                 json!({"$setElementOrder/items": [{"name": "c"}, {"name": "b"}], "items": [{"name": "c"}]}),
                 json!({"items": [{"name": "a", "x": 1}, {"name": "c"}, {"name": "b", "x": 2}]}),
             ),
             (json!({"set": ["a", "b"]}), json!({"set": ["c", "a"]}), json!({"set": ["a", "b", "c"]})),
-            (json!({"set": ["a", "b"]}), json!({"$deleteFromPrimitiveList/set": ["a"]}), json!({"set": ["b"]})),
+            (
+                json!({"set": ["a", "b"]}),
+                json!({"$deleteFromPrimitiveList/set": ["a"]}),
+                json!({"set": ["b"]}),
+            ),
             (json!({"plain": ["a", "b"]}), json!({"plain": ["c"]}), json!({"plain": ["c"]})),
-            (json!({"m": {"a": 1, "b": 2}}), json!({"m": {"$retainKeys": ["b"], "b": 3}}), json!({"m": {"b": 3}})),
+            (
+                json!({"m": {"a": 1, "b": 2}}),
+                json!({"m": {"$retainKeys": ["b"], "b": 3}}),
+                json!({"m": {"b": 3}}),
+            ),
             (json!({"m": {"a": 1}}), json!({"m": {"$patch": "replace", "c": 1}}), json!({"m": {"c": 1}})),
-            (json!({}), json!({"m": {"a": null, "b": {"$patch": "merge", "c": 1}}}), json!({"m": {"b": {"c": 1}}})),
+            (
+                json!({}),
+                json!({"m": {"a": null, "b": {"$patch": "merge", "c": 1}}}),
+                json!({"m": {"b": {"c": 1}}}),
+            ),
         ];
         for (target, patch, expected) in table {
             assert_eq!(apply(target, patch.clone()).expect("applies"), expected, "{patch}");

@@ -29,7 +29,11 @@ pub struct Conformed {
 ///
 /// # Errors
 /// The first value whose type does not fit.
-pub fn conform(schema: &Schema, id: StructId, object: &mut Map<String, Value>) -> Result<Conformed, TypeMismatch> {
+pub fn conform(
+    schema: &Schema,
+    id: StructId,
+    object: &mut Map<String, Value>,
+) -> Result<Conformed, TypeMismatch> {
     let mut walk = Walk { schema, path: Vec::new(), found: Conformed::default(), owner: id };
     walk.fields(id, object)?;
     Ok(walk.found)
@@ -76,9 +80,10 @@ impl<'s> Walk<'s> {
         }
         for (name, field) in &of.fields {
             if !object.contains_key(name)
-                && let Some(value) = self.filled(field) {
-                    object.insert(name.clone(), value);
-                }
+                && let Some(value) = self.filled(field)
+            {
+                object.insert(name.clone(), value);
+            }
         }
         self.owner = outer;
         Ok(())
@@ -175,7 +180,11 @@ impl<'s> Walk<'s> {
         }
     }
 
-    fn timestamp(&self, text: &mut String, format: fn(jiff::Timestamp) -> String) -> Result<(), TypeMismatch> {
+    fn timestamp(
+        &self,
+        text: &mut String,
+        format: fn(jiff::Timestamp) -> String,
+    ) -> Result<(), TypeMismatch> {
         let Some(parsed) = time::parse(text) else {
             return Err(TypeMismatch(format!(
                 "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""

@@ -15,10 +15,12 @@ pub(super) struct DefaultTolerationSeconds;
 impl Plugin for DefaultTolerationSeconds {
     fn mutate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async move {
-            if request.is("", "pods", "") && request.operation == Operation::Create
-                && let Some(pod) = &mut request.object {
-                    add(pod);
-                }
+            if request.is("", "pods", "")
+                && request.operation == Operation::Create
+                && let Some(pod) = &mut request.object
+            {
+                add(pod);
+            }
             Ok(())
         })
     }
@@ -54,7 +56,13 @@ mod tests {
         let mut pod = api::Object::default();
         pod.set_at(&["spec", "tolerations"], json!([{"key": TAINTS[0], "operator": "Exists"}]));
         add(&mut pod);
-        let keys: Vec<_> = pod.at(&["spec", "tolerations"]).and_then(Value::as_array).expect("list").iter().map(|one| one["key"].clone()).collect();
+        let keys: Vec<_> = pod
+            .at(&["spec", "tolerations"])
+            .and_then(Value::as_array)
+            .expect("list")
+            .iter()
+            .map(|one| one["key"].clone())
+            .collect();
         assert_eq!(keys, TAINTS.map(Value::from));
         let mut all = api::Object::default();
         all.set_at(&["spec", "tolerations"], json!([{"operator": "Exists"}]));

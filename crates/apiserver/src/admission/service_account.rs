@@ -58,9 +58,10 @@ impl ServiceAccount {
             mount_token(pod);
         }
         if pod.at(&["spec", "imagePullSecrets"]).is_none()
-            && let Some(secrets) = account.get("imagePullSecrets") {
-                pod.set_at(&["spec", "imagePullSecrets"], secrets.clone());
-            }
+            && let Some(secrets) = account.get("imagePullSecrets")
+        {
+            pod.set_at(&["spec", "imagePullSecrets"], secrets.clone());
+        }
         Ok(())
     }
 
@@ -137,14 +138,23 @@ mod tests {
     #[test]
     fn the_token_is_mounted_once_in_every_container() {
         let mut pod = Object::default();
-        pod.set_at(&["spec", "containers"], json!([{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "x", "mountPath": MOUNT}]}]));
+        pod.set_at(
+            &["spec", "containers"],
+            json!([{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "x", "mountPath": MOUNT}]}]),
+        );
         mount_token(&mut pod);
         let once = pod.clone();
         mount_token(&mut pod);
         assert_eq!(pod, once);
         let volumes = pod.at(&["spec", "volumes"]).and_then(Value::as_array).expect("volumes");
         assert_eq!(volumes.len(), 1);
-        assert_eq!(pod.at(&["spec", "containers"]).expect("list")[0]["volumeMounts"][0]["name"], volumes[0]["name"]);
-        assert_eq!(pod.at(&["spec", "containers"]).expect("list")[1]["volumeMounts"].as_array().map(Vec::len), Some(1));
+        assert_eq!(
+            pod.at(&["spec", "containers"]).expect("list")[0]["volumeMounts"][0]["name"],
+            volumes[0]["name"]
+        );
+        assert_eq!(
+            pod.at(&["spec", "containers"]).expect("list")[1]["volumeMounts"].as_array().map(Vec::len),
+            Some(1)
+        );
     }
 }

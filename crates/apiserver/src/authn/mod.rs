@@ -71,9 +71,10 @@ impl Authenticator {
     /// A token that is not valid.
     pub async fn authenticate(&self, peer: &Peer, authorization: Option<&[u8]>) -> Result<Arc<User>, Status> {
         if let Some(chain) = &peer.certificates
-            && let Some(user) = chain.first().and_then(|leaf| x509::user(leaf)) {
-                return Ok(Arc::new(user));
-            }
+            && let Some(user) = chain.first().and_then(|leaf| x509::user(leaf))
+        {
+            return Ok(Arc::new(user));
+        }
         match authorization.and_then(bearer) {
             Some(token) => self.tokens.authenticate(token, &[]).await.map_err(|why| {
                 tracing::debug!(%why, "a bearer token was refused");

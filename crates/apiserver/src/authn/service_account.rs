@@ -115,18 +115,30 @@ impl Tokens {
         let (algorithm, signing, verifying) = match EncodingKey::from_ec_pem(&private_pem) {
             Ok(signing) => (Algorithm::ES256, signing, DecodingKey::from_ec_pem(&public_pem)),
             Err(_) => {
-                let signing = EncodingKey::from_rsa_pem(&private_pem)
-                    .with_context(|| format!("{} is neither an EC nor an RSA private key", private.display()))?;
+                let signing = EncodingKey::from_rsa_pem(&private_pem).with_context(|| {
+                    format!("{} is neither an EC nor an RSA private key", private.display())
+                })?;
                 (Algorithm::RS256, signing, DecodingKey::from_rsa_pem(&public_pem))
             }
         };
-        let verifying =
-            verifying.with_context(|| format!("{} is no public key that fits the private key", public.display()))?;
+        let verifying = verifying
+            .with_context(|| format!("{} is no public key that fits the private key", public.display()))?;
         use base64::Engine as _;
         let key_id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(&public_pem));
         let verified = Mutex::default();
         let issuer = issuer.to_owned();
-        Ok(Self { issuer, audiences, algorithm, signing, verifying, key_id, public_pem, cache, clock, verified })
+        Ok(Self {
+            issuer,
+            audiences,
+            algorithm,
+            signing,
+            verifying,
+            key_id,
+            public_pem,
+            cache,
+            clock,
+            verified,
+        })
     }
 
     /// The audiences that this server is.
@@ -169,7 +181,13 @@ impl Tokens {
             jti: uuid::Uuid::new_v4().to_string(),
             nbf: now,
             sub: format!("system:serviceaccount:{namespace}:{}", account.name),
-            kubernetes: Kubernetes { namespace: namespace.to_owned(), serviceaccount: account, pod, secret, node: None },
+            kubernetes: Kubernetes {
+                namespace: namespace.to_owned(),
+                serviceaccount: account,
+                pod,
+                secret,
+                node: None,
+            },
         };
         let mut header = Header::new(self.algorithm);
         header.kid = Some(self.key_id.clone());
@@ -241,7 +259,8 @@ impl Tokens {
 fn user(claims: &Claims) -> User {
     let of = &claims.kubernetes;
     let mut extra = BTreeMap::new();
-    extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={}", claims.jti)]);
+    extra
+        .insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={}", claims.jti)]);
     if let Some(pod) = &of.pod {
         extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.name.clone()]);
         extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod.uid.clone()]);

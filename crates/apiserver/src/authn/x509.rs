@@ -34,6 +34,9 @@ mod tests {
         let key = KeyPair::generate().expect("key");
         let certificate = params.self_signed(&key).expect("certificate");
         let user = user(certificate.der()).expect("a user");
-        assert_eq!((user.name.as_str(), user.groups), ("jane", vec!["devs".to_owned(), AUTHENTICATED.to_owned()]));
+        assert_eq!(
+            (user.name.as_str(), user.groups),
+            ("jane", vec!["devs".to_owned(), AUTHENTICATED.to_owned()])
+        );
     }
 }

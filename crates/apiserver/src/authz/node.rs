@@ -38,7 +38,9 @@ impl NodeAuthorizer {
         let verb = ask.verb.as_str();
         let reads = matches!(verb, "get" | "list" | "watch");
         match (ask.group.as_str(), ask.resource.as_str(), ask.subresource.as_str()) {
-            ("", "secrets" | "configmaps" | "persistentvolumeclaims", "") => self.allows_referenced(node, ask, reads),
+            ("", "secrets" | "configmaps" | "persistentvolumeclaims", "") => {
+                self.allows_referenced(node, ask, reads)
+            }
             ("", "persistentvolumes", "") => (verb == "get").then_some(()).ok_or_else(only_read),
             ("", "serviceaccounts", "token") => {
                 let used = verb == "create"
@@ -86,7 +88,10 @@ impl NodeAuthorizer {
             return Err(only_read());
         }
         if ask.name.is_empty() {
-            return Err(format!("No Object name found: node {node:?} can only read {} one by one", ask.resource));
+            return Err(format!(
+                "No Object name found: node {node:?} can only read {} one by one",
+                ask.resource
+            ));
         }
         let used = self.any_pod(node, &ask.namespace, |pod| {
             let names = match ask.resource.as_str() {
@@ -109,9 +114,10 @@ impl NodeAuthorizer {
     fn references(&self, pod: &Stored) -> Arc<References> {
         let mut known = self.references.lock();
         if let Some((revision, references)) = known.get(pod.uid())
-            && *revision == pod.revision {
-                return Arc::clone(references);
-            }
+            && *revision == pod.revision
+        {
+            return Arc::clone(references);
+        }
         let read = serde_json::from_slice(&pod.json).map(|pod| find_references(&pod)).unwrap_or_default();
         let references = Arc::new(read);
         if known.len() >= REMEMBERED {
@@ -146,11 +152,16 @@ fn collect(value: &Value, found: &mut References) {
             for (key, below) in map {
                 let name_in = |field: &str| below[field].as_str().map(str::to_owned);
                 match key.as_str() {
-                    "configMap" | "configMapRef" | "configMapKeyRef" => found.config_maps.extend(name_in("name")),
+                    "configMap" | "configMapRef" | "configMapKeyRef" => {
+                        found.config_maps.extend(name_in("name"))
+                    }
                     "secret" => found.secrets.extend(name_in("secretName").or_else(|| name_in("name"))),
-                    "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => found.secrets.extend(name_in("name")),
+                    "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
+                        found.secrets.extend(name_in("name"))
+                    }
                     "imagePullSecrets" => {
-                        let names = below.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
+                        let names =
+                            below.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
                         found.secrets.extend(names.map(str::to_owned));
                     }
                     "persistentVolumeClaim" => found.claims.extend(name_in("claimName")),

@@ -140,13 +140,17 @@ impl Rbac {
 
     pub(super) fn allows(&self, user: &User, attributes: &Attributes) -> Option<String> {
         let compiled = self.current();
-        let namespaced = compiled.namespaced.get(&attributes.namespace).filter(|_| !attributes.namespace.is_empty());
+        let namespaced =
+            compiled.namespaced.get(&attributes.namespace).filter(|_| !attributes.namespace.is_empty());
         for subject in subjects(user) {
             let cluster = compiled.cluster.get(&subject).into_iter().flatten();
             let local = namespaced.and_then(|grants| grants.get(&subject)).into_iter().flatten();
             for grant in cluster.chain(local) {
                 if grant.rules.iter().any(|rule| rule.allows(attributes)) {
-                    return Some(format!("RBAC: allowed by {} of {} to {subject:?}", grant.binding, grant.role));
+                    return Some(format!(
+                        "RBAC: allowed by {} of {} to {subject:?}",
+                        grant.binding, grant.role
+                    ));
                 }
             }
         }
@@ -192,7 +196,10 @@ fn read<T: serde::de::DeserializeOwned + Default>(stored: &Stored) -> T {
     })
 }
 
-fn compile([cluster_roles, roles, cluster_bindings, bindings]: &[Arc<Resource>; 4], version: Version) -> Compiled {
+fn compile(
+    [cluster_roles, roles, cluster_bindings, bindings]: &[Arc<Resource>; 4],
+    version: Version,
+) -> Compiled {
     let mut rules: HashMap<(String, String), Vec<Arc<Rule>>> = HashMap::new();
     for role in cluster_roles.all().iter().chain(&roles.all()) {
         let read: Role = read(role);
@@ -280,8 +287,12 @@ mod tests {
 
     #[test]
     fn rules() {
-        let pods = rule(serde_json::json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "*/scale"], "resourceNames": []}));
-        let named = rule(serde_json::json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": ["a"]}));
+        let pods = rule(
+            serde_json::json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "*/scale"], "resourceNames": []}),
+        );
+        let named = rule(
+            serde_json::json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": ["a"]}),
+        );
         let table = [
             (&pods, ask("get", "", "pods", "x"), true),
             (&pods, ask("get", "", "pods/log", "x"), false),
@@ -303,9 +314,13 @@ mod tests {
 
     #[test]
     fn nobody_gives_more_than_they_have() {
-        let held = [Arc::new(rule(serde_json::json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]})))];
-        let same = [rule(serde_json::json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["x"]}))];
-        let more = [rule(serde_json::json!({"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods"]}))];
+        let held =
+            [Arc::new(rule(serde_json::json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]})))];
+        let same = [rule(
+            serde_json::json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["x"]}),
+        )];
+        let more =
+            [rule(serde_json::json!({"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods"]}))];
         assert!(escalation(&held, &same).is_none());
         assert!(escalation(&held, &more).is_some());
     }

@@ -45,7 +45,8 @@ pub async fn run(gate: &Arc<Gate>, endpoint: Endpoint, shutdown: Shutdown) -> an
     for object in roles()? {
         ensure_role(gate, &object).await?;
     }
-    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)] {
+    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
+    {
         let class = json!({"metadata": {"name": name}, "value": value, "description": "Used for system critical pods."});
         ensure(gate, "scheduling.k8s.io", "priorityclasses", "", &class).await?;
     }
@@ -71,7 +72,13 @@ fn caller() -> Caller {
     Caller { user: Arc::new(user), field_manager: "kube-apiserver".into() }
 }
 
-async fn ensure(gate: &Gate, group: &str, resource: &str, namespace: &str, object: &Value) -> anyhow::Result<()> {
+async fn ensure(
+    gate: &Gate,
+    group: &str,
+    resource: &str,
+    namespace: &str,
+    object: &Value,
+) -> anyhow::Result<()> {
     match create(gate, group, resource, namespace, object).await {
         Ok(()) => Ok(()),
         Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
@@ -88,7 +95,13 @@ fn name_of(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
-async fn create(gate: &Gate, group: &str, resource: &str, namespace: &str, object: &Value) -> Result<(), Status> {
+async fn create(
+    gate: &Gate,
+    group: &str,
+    resource: &str,
+    namespace: &str,
+    object: &Value,
+) -> Result<(), Status> {
     let body = object.to_string();
     let version = gate
         .registry()
@@ -138,7 +151,12 @@ fn roles() -> anyhow::Result<Vec<Value>> {
 
 fn rule(entry: &Value) -> Value {
     let mut rule = json!({"verbs": entry["verbs"]});
-    for (from, to) in [("groups", "apiGroups"), ("resources", "resources"), ("names", "resourceNames"), ("paths", "nonResourceURLs")] {
+    for (from, to) in [
+        ("groups", "apiGroups"),
+        ("resources", "resources"),
+        ("names", "resourceNames"),
+        ("paths", "nonResourceURLs"),
+    ] {
         if let Some(list) = entry.get(from) {
             rule[to] = list.clone();
         }
@@ -233,12 +251,14 @@ async fn publish(gate: &Gate, group: &str, resource: &str, wanted: Value) -> any
         Ok((new, Vec::new()))
     };
     let options = UpdateOptions::default();
-    let changed = gate.registry().change(&caller(), &address, resources::Part::Main, &options, &transform).await;
+    let changed =
+        gate.registry().change(&caller(), &address, resources::Part::Main, &options, &transform).await;
     match changed {
         Ok(_) => Ok(()),
         Err(status) if status.reason == Reason::NotFound => {
             let options = CreateOptions::default();
-            let created = gate.registry().create(&caller(), address, object.clone(), &options, Vec::new()).await;
+            let created =
+                gate.registry().create(&caller(), address, object.clone(), &options, Vec::new()).await;
             created.map(drop).with_context(|| format!("create {resource} of the API server"))
         }
         Err(status) => Err(status).with_context(|| format!("update {resource} of the API server")),
@@ -252,9 +272,14 @@ mod tests {
     #[test]
     fn the_roles_read() {
         let objects = roles().expect("reads");
-        assert!(objects.iter().any(|one| one["kind"] == "ClusterRoleBinding" && one["metadata"]["name"] == "cluster-admin"));
+        assert!(
+            objects
+                .iter()
+                .any(|one| one["kind"] == "ClusterRoleBinding" && one["metadata"]["name"] == "cluster-admin")
+        );
         for role in objects.iter().filter(|one| one["kind"] == "ClusterRole") {
-            let rules: Vec<crate::authz::Rule> = serde_json::from_value(role["rules"].clone()).expect("rules");
+            let rules: Vec<crate::authz::Rule> =
+                serde_json::from_value(role["rules"].clone()).expect("rules");
             assert!(rules.iter().all(|rule| !rule.verbs.is_empty()), "{}", role["metadata"]["name"]);
         }
     }

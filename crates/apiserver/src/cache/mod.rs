@@ -44,7 +44,9 @@ impl WatchCache {
             return Arc::clone(found);
         }
         let mut resources = self.resources.write();
-        Arc::clone(resources.entry(prefix.to_owned()).or_insert_with(|| Arc::new(Resource::new(self.revision()))))
+        Arc::clone(
+            resources.entry(prefix.to_owned()).or_insert_with(|| Arc::new(Resource::new(self.revision()))),
+        )
     }
 
     /// The revision up to which the cache is complete.
@@ -105,7 +107,10 @@ mod tests {
     #[test]
     fn keys_split_where_they_were_joined() {
         assert_eq!(split(&key("", "pods", "n", "p")), Some(("/registry/core/pods/", "n/p")));
-        assert_eq!(split(&key("apps", "deployments", "n", "d")), Some(("/registry/apps/deployments/", "n/d")));
+        assert_eq!(
+            split(&key("apps", "deployments", "n", "d")),
+            Some(("/registry/apps/deployments/", "n/d"))
+        );
         assert_eq!(split(&key("", "nodes", "", "w")), Some(("/registry/core/nodes/", "w")));
         assert_eq!(split("/other/x"), None);
     }

@@ -108,21 +108,34 @@ impl Resource {
     /// The objects selected, by key, at most `limit` of them (0: all), from
     /// behind `after`; and how many more there are, when that is cheap to know.
     #[must_use]
-    pub fn list(&self, selected: &Selected, limit: usize, after: Option<&str>) -> (Vec<Arc<Stored>>, Option<usize>) {
+    pub fn list(
+        &self,
+        selected: &Selected,
+        limit: usize,
+        after: Option<&str>,
+    ) -> (Vec<Arc<Stored>>, Option<usize>) {
         let state = self.state.read();
         if let (Some(name), None) = (selected.name(), after)
-            && !selected.namespace.is_empty() {
-                let key = format!("{}/{name}", selected.namespace);
-                let found = state.objects.get(&*key).filter(|object| selected.includes(object));
-                return (found.cloned().into_iter().collect(), Some(0));
-            }
-        let scope = if selected.namespace.is_empty() { String::new() } else { format!("{}/", selected.namespace) };
+            && !selected.namespace.is_empty()
+        {
+            let key = format!("{}/{name}", selected.namespace);
+            let found = state.objects.get(&*key).filter(|object| selected.includes(object));
+            return (found.cloned().into_iter().collect(), Some(0));
+        }
+        let scope =
+            if selected.namespace.is_empty() { String::new() } else { format!("{}/", selected.namespace) };
         let start = match after {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(scope.as_str()),
         };
         let everything = selected.labels.is_everything() && selected.fields.is_everything();
-        let mut found = Vec::with_capacity(if limit > 0 { limit } else if scope.is_empty() { state.objects.len() } else { 16 });
+        let mut found = Vec::with_capacity(if limit > 0 {
+            limit
+        } else if scope.is_empty() {
+            state.objects.len()
+        } else {
+            16
+        });
         let mut rest = state
             .objects
             .range::<str, _>((start, Bound::Unbounded))
@@ -175,7 +188,12 @@ impl Resource {
     /// # Errors
     /// The oldest revision from which the past is still complete, if `revision`
     /// is older.
-    pub fn since(&self, revision: u64, selected: &Selected, most: usize) -> Result<(Vec<Transition>, u64), u64> {
+    pub fn since(
+        &self,
+        revision: u64,
+        selected: &Selected,
+        most: usize,
+    ) -> Result<(Vec<Transition>, u64), u64> {
         let state = self.state.read();
         if revision < state.complete_after {
             return Err(state.complete_after);
@@ -190,7 +208,9 @@ impl Resource {
         }
         if state.changes.len() - from > most {
             let cut = seen;
-            for change in state.changes.range(from + most..).take_while(|change| change.object.revision == cut) {
+            for change in
+                state.changes.range(from + most..).take_while(|change| change.object.revision == cut)
+            {
                 found.extend(change.seen_by(selected));
             }
         }
@@ -262,7 +282,8 @@ mod tests {
     use crate::stored::encode;
 
     fn stored(name: &str, label: &str, revision: u64) -> Arc<Stored> {
-        let object = Object::from_value(json!({"metadata": {"name": name, "namespace": "n", "labels": {"l": label}}}));
+        let object =
+            Object::from_value(json!({"metadata": {"name": name, "namespace": "n", "labels": {"l": label}}}));
         Stored::read(b"k", &encode(&object.expect("object"), &[]), revision).expect("reads")
     }
 
@@ -278,7 +299,8 @@ mod tests {
         resource.put("n/a", stored("a", "y", 3));
         resource.put("n/a", stored("a", "x", 4));
         resource.delete("n/a", 5);
-        let selected = Selected { labels: LabelSelector::parse("l=x").expect("valid"), ..Selected::default() };
+        let selected =
+            Selected { labels: LabelSelector::parse("l=x").expect("valid"), ..Selected::default() };
         use ChangeKind::{Added, Deleted, Modified};
         assert_eq!(kinds(&resource, &selected, 0), [(Added, 2), (Deleted, 3), (Added, 4), (Deleted, 5)]);
         assert_eq!(kinds(&resource, &Selected::default(), 2), [(Modified, 3), (Modified, 4), (Deleted, 5)]);
@@ -303,7 +325,8 @@ mod tests {
         for name in ["a", "b", "c"] {
             resource.load(&format!("n/{name}"), stored(name, "x", 1));
         }
-        let names = |found: Vec<Arc<Stored>>| found.iter().map(|object| object.name().to_owned()).collect::<Vec<_>>();
+        let names =
+            |found: Vec<Arc<Stored>>| found.iter().map(|object| object.name().to_owned()).collect::<Vec<_>>();
         let everything = Selected::default();
         let (page, remaining) = resource.list(&everything, 2, None);
         assert_eq!((names(page), remaining), (vec!["a".to_owned(), "b".to_owned()], Some(1)));

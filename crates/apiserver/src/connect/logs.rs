@@ -24,9 +24,9 @@ pub(super) async fn answer(
     let container = located.container(query.get("container"))?;
     let positive = |name: &str| -> Result<Option<i64>, Status> {
         match query.number(name)? {
-            Some(value) if value < 0 => {
-                Err(Status::bad_request(format!("{name}: Invalid value: {value}: must be greater than or equal to 0")))
-            }
+            Some(value) if value < 0 => Err(Status::bad_request(format!(
+                "{name}: Invalid value: {value}: must be greater than or equal to 0"
+            ))),
             other => Ok(other),
         }
     };

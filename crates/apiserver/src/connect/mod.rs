@@ -52,7 +52,8 @@ impl Connector {
         target.group.is_empty()
             && matches!(
                 (target.resource.as_str(), target.subresource.as_str()),
-                ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") | ("nodes" | "services", "proxy")
+                ("pods", "log" | "exec" | "attach" | "portforward" | "proxy")
+                    | ("nodes" | "services", "proxy")
             )
     }
 

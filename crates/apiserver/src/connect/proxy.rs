@@ -97,7 +97,10 @@ fn pod_port(located: &Located, port: &str) -> Result<u32, Status> {
 /// A ready endpoint of a service, and the number of the port there.
 fn pick_endpoint(gate: &Gate, service: &Address, port: &str) -> Result<(Address, u32), Status> {
     let unavailable = || {
-        Status::new(Reason::ServiceUnavailable, format!("no endpoints available for service {:?}", service.name))
+        Status::new(
+            Reason::ServiceUnavailable,
+            format!("no endpoints available for service {:?}", service.name),
+        )
     };
     let pods = gate.registry().kinds().find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
     let slices = gate.registry().cache().resource("discovery.k8s.io", "endpointslices");
@@ -122,7 +125,9 @@ fn pick_endpoint(gate: &Gate, service: &Address, port: &str) -> Result<(Address,
         let ports = slice.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
         let Some(number) = ports
             .iter()
-            .find(|one| one["name"].as_str().unwrap_or_default() == wanted["name"].as_str().unwrap_or_default())
+            .find(|one| {
+                one["name"].as_str().unwrap_or_default() == wanted["name"].as_str().unwrap_or_default()
+            })
             .and_then(|one| one["port"].as_u64())
         else {
             continue;
@@ -142,7 +147,11 @@ fn pick_endpoint(gate: &Gate, service: &Address, port: &str) -> Result<(Address,
     Ok((address, u32::try_from(port).map_err(Status::internal)?))
 }
 
-async fn to_kubelet(mut node: NodeClient, path: String, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
+async fn to_kubelet(
+    mut node: NodeClient,
+    path: String,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Status> {
     let method = request.method().to_string();
     let body = read_body(request.into_body()).await?;
     let request = HttpRequest { method, path, body };
@@ -165,8 +174,15 @@ async fn to_kubelet(mut node: NodeClient, path: String, request: Request<Incomin
     Ok(response)
 }
 
-async fn to_pod(located: Located, port: u32, path: &str, request: Request<Incoming>) -> Result<Response<Answer>, Status> {
-    let refused = |error: String| Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"));
+async fn to_pod(
+    located: Located,
+    port: u32,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Status> {
+    let refused = |error: String| {
+        Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
+    };
     let reference = located.reference("");
     let host = format!("{}:{port}", located.pod.name());
     let stream = tunnel(located.node, reference, port).await?;
@@ -185,7 +201,8 @@ async fn to_pod(located: Located, port: u32, path: &str, request: Request<Incomi
     parts.headers.insert(header::HOST, HeaderValue::try_from(host).map_err(Status::internal)?);
     let mut onward = Request::new(Full::new(body));
     *onward.method_mut() = parts.method;
-    *onward.uri_mut() = path.parse().map_err(|error| Status::bad_request(format!("path {path:?}: {error}")))?;
+    *onward.uri_mut() =
+        path.parse().map_err(|error| Status::bad_request(format!("path {path:?}: {error}")))?;
     *onward.headers_mut() = parts.headers;
     let response = sender.send_request(onward).await.map_err(|error| refused(error.to_string()))?;
     let (mut parts, body) = response.into_parts();
@@ -209,13 +226,15 @@ async fn tunnel(mut node: NodeClient, pod: wire::node::PodRef, port: u32) -> Res
     // The receiver is alive: it is handed to the call below.
     drop(to_node.send(start).await);
     let queue = tokio_stream::wrappers::ReceiverStream::new(queue);
-    let mut from_node = node.port_forward(queue).await.map_err(|status| client::of_grpc(&status))?.into_inner();
+    let mut from_node =
+        node.port_forward(queue).await.map_err(|status| client::of_grpc(&status))?.into_inner();
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     let (mut read, mut write) = tokio::io::split(ours);
     tasks::spawn("tunnel-out", async move {
         let mut buffer = vec![0; 32 << 10];
         while let Ok(count @ 1..) = read.read(&mut buffer).await {
-            let data = PortForwardData { message: Some(Message::Data(Bytes::copy_from_slice(&buffer[..count]))) };
+            let data =
+                PortForwardData { message: Some(Message::Data(Bytes::copy_from_slice(&buffer[..count]))) };
             if to_node.send(data).await.is_err() {
                 return;
             }

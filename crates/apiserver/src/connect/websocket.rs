@@ -39,9 +39,15 @@ const MAX_MESSAGE: usize = 1 << 20;
 /// Messages under way in each direction.
 const QUEUE: usize = 16;
 
-pub(super) fn answer(located: Located, subresource: &str, mut request: Request<Incoming>) -> Result<Response<Answer>, Status> {
+pub(super) fn answer(
+    located: Located,
+    subresource: &str,
+    mut request: Request<Incoming>,
+) -> Result<Response<Answer>, Status> {
     if subresource == "portforward" {
-        return Err(Status::bad_request("port-forward is served over gRPC; the SPDY protocol is not available"));
+        return Err(Status::bad_request(
+            "port-forward is served over gRPC; the SPDY protocol is not available",
+        ));
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let start = ExecStart {
@@ -79,15 +85,16 @@ pub(super) fn answer(located: Located, subresource: &str, mut request: Request<I
 
 /// Chooses the protocol and computes the answer to the client's key (RFC 6455).
 fn handshake(headers: &HeaderMap) -> Result<(&'static str, String), Status> {
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = |name: header::HeaderName| {
+        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    };
     if !text(header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return Err(Status::bad_request("unable to upgrade: only WebSocket connections are supported"));
     }
     let offered: Vec<&str> = text(header::SEC_WEBSOCKET_PROTOCOL).split(',').map(str::trim).collect();
-    let protocol = PROTOCOLS
-        .into_iter()
-        .find(|one| offered.contains(one))
-        .ok_or_else(|| Status::bad_request(format!("unable to upgrade: supported protocols are {PROTOCOLS:?}")))?;
+    let protocol = PROTOCOLS.into_iter().find(|one| offered.contains(one)).ok_or_else(|| {
+        Status::bad_request(format!("unable to upgrade: supported protocols are {PROTOCOLS:?}"))
+    })?;
     let key = text(header::SEC_WEBSOCKET_KEY);
     if key.is_empty() || text(header::SEC_WEBSOCKET_VERSION) != "13" {
         return Err(Status::bad_request("unable to upgrade: not a WebSocket handshake of version 13"));
@@ -98,8 +105,15 @@ fn handshake(headers: &HeaderMap) -> Result<(&'static str, String), Status> {
     Ok((protocol, base64::engine::general_purpose::STANDARD.encode(hash.finalize())))
 }
 
-async fn run(upgraded: hyper::upgrade::Upgraded, located: Located, start: ExecStart, attach: bool, can_close: bool) {
-    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+async fn run(
+    upgraded: hyper::upgrade::Upgraded,
+    located: Located,
+    start: ExecStart,
+    attach: bool,
+    can_close: bool,
+) {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let (mut to_client, mut from_client) = socket.split();
     let (input, inputs) = mpsc::channel::<ExecInput>(QUEUE);

@@ -11,8 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Streaming};
 use wire::node::node_server::Node;
 use wire::node::{
-    Chunk, ExecInput, ExecOutput, HttpRequest, HttpResponse, LogsRequest, PodRef, PortForwardData, StatsRequest,
-    exec_input, port_forward_data,
+    Chunk, ExecInput, ExecOutput, HttpRequest, HttpResponse, LogsRequest, PodRef, PortForwardData,
+    StatsRequest, exec_input, port_forward_data,
 };
 
 use super::user_of;
@@ -42,7 +42,13 @@ impl NodeFront {
         Self { gate, connector }
     }
 
-    async fn locate(&self, user: &User, verb: &str, subresource: &str, pod: Option<&PodRef>) -> Result<Located, tonic::Status> {
+    async fn locate(
+        &self,
+        user: &User,
+        verb: &str,
+        subresource: &str,
+        pod: Option<&PodRef>,
+    ) -> Result<Located, tonic::Status> {
         let pod = pod.ok_or_else(|| tonic::Status::invalid_argument("the request names no pod"))?;
         let target = Target {
             group: String::new(),
@@ -118,12 +124,17 @@ impl Node for NodeFront {
         self.run(request, true).await
     }
 
-    async fn port_forward(&self, request: Request<Streaming<PortForwardData>>) -> Reply<Self::PortForwardStream> {
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<PortForwardData>>,
+    ) -> Reply<Self::PortForwardStream> {
         let user = user_of(&request)?;
         let mut inputs = request.into_inner();
         let first = inputs.message().await?.and_then(|message| message.message);
         let Some(port_forward_data::Message::Start(mut start)) = first else {
-            return Err(tonic::Status::invalid_argument("the first message must say which port of which pod"));
+            return Err(tonic::Status::invalid_argument(
+                "the first message must say which port of which pod",
+            ));
         };
         let located = self.locate(&user, "create", "portforward", start.pod.as_ref()).await?;
         start.pod = Some(located.reference(""));

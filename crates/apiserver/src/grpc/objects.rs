@@ -19,8 +19,9 @@ use super::user_of;
 use crate::cache::ChangeKind;
 use crate::gate::{Body, Gate, Shown, Target, field_selector, label_selector};
 use crate::registry::{
-    Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching, MediaType, PatchKind,
-    Tables, UpdateOptions, Watch, WatchBatch, WatchQuery, Written, decode_options, partial_metadata,
+    Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching, MediaType,
+    PatchKind, Tables, UpdateOptions, Watch, WatchBatch, WatchQuery, Written, decode_options,
+    partial_metadata,
 };
 use crate::rest;
 
@@ -85,7 +86,9 @@ fn matching(text: &str) -> Result<Matching, tonic::Status> {
         "" => Ok(Matching::Unset),
         "NotOlderThan" => Ok(Matching::NotOlderThan),
         "Exact" => Ok(Matching::Exact),
-        other => Err(tonic::Status::invalid_argument(format!("resource_version_match {other:?} is not known"))),
+        other => {
+            Err(tonic::Status::invalid_argument(format!("resource_version_match {other:?} is not known")))
+        }
     }
 }
 
@@ -110,7 +113,8 @@ impl Objects for ObjectsFront {
         let user = user_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let (kind, shown) = self.gate.get(&user, &target, &request.resource_version).await.map_err(refused)?;
+        let (kind, shown) =
+            self.gate.get(&user, &target, &request.resource_version).await.map_err(refused)?;
         let stored = match shown {
             Shown::Made(json) => return Ok(Response::new(pb::Object { json, ..Default::default() })),
             Shown::Stored(stored) => stored,
@@ -173,7 +177,8 @@ impl Objects for ObjectsFront {
         };
         let (kind, watch) = self.gate.watch(&user, &target, &query).await.map_err(refused)?;
         let now = Instant::now();
-        let lifetime = (request.timeout_seconds > 0).then(|| Duration::from_secs(request.timeout_seconds.into()));
+        let lifetime =
+            (request.timeout_seconds > 0).then(|| Duration::from_secs(request.timeout_seconds.into()));
         let batches = Batches {
             watch,
             kind,
@@ -200,8 +205,11 @@ impl Objects for ObjectsFront {
         let caller = Self::caller(&request, &request.get_ref().field_manager)?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let body =
-            Body { media: MediaType::Json, bytes: &request.json, validation: validation(request.field_validation) };
+        let body = Body {
+            media: MediaType::Json,
+            bytes: &request.json,
+            validation: validation(request.field_validation),
+        };
         self.gate.create(&caller, &target, body, request.dry_run).await.map(object).map_err(refused)
     }
 
@@ -209,8 +217,11 @@ impl Objects for ObjectsFront {
         let caller = Self::caller(&request, &request.get_ref().field_manager)?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let body =
-            Body { media: MediaType::Json, bytes: &request.json, validation: validation(request.field_validation) };
+        let body = Body {
+            media: MediaType::Json,
+            bytes: &request.json,
+            validation: validation(request.field_validation),
+        };
         self.gate.update(&caller, &target, body, request.dry_run).await.map(object).map_err(refused)
     }
 
@@ -230,8 +241,10 @@ impl Objects for ObjectsFront {
             }
         };
         let target = target(request.target)?;
-        let options =
-            UpdateOptions { dry_run: request.dry_run, field_validation: validation(request.field_validation) };
+        let options = UpdateOptions {
+            dry_run: request.dry_run,
+            field_validation: validation(request.field_validation),
+        };
         self.gate.patch(&caller, &target, kind, &request.patch, &options).await.map(object).map_err(refused)
     }
 
@@ -239,7 +252,8 @@ impl Objects for ObjectsFront {
         let caller = Self::caller(&request, "")?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let options: DeleteOptions = decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
+        let options: DeleteOptions =
+            decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         match self.gate.delete(&caller, &target, &options).await.map_err(refused)? {
             Deleted::Gone(status) => Ok(made(&status.to_json())),
             Deleted::Later(written) => Ok(object(written)),
@@ -250,13 +264,15 @@ impl Objects for ObjectsFront {
         let caller = Self::caller(&request, "")?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let options: DeleteOptions = decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
+        let options: DeleteOptions =
+            decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         let query = ListQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
             ..ListQuery::default()
         };
-        let (_, items) = self.gate.delete_collection(&caller, &target, &query, &options).await.map_err(refused)?;
+        let (_, items) =
+            self.gate.delete_collection(&caller, &target, &query, &options).await.map_err(refused)?;
         let names: Vec<Value> = items
             .iter()
             .filter_map(|item| serde_json::from_slice::<Value>(item).ok())
@@ -407,7 +423,8 @@ impl Batches {
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
+        let object =
+            json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
         pb::WatchEvent {
             r#type: pb::watch_event::Type::Bookmark.into(),
             json: object.to_string().into(),

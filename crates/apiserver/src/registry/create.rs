@@ -63,7 +63,8 @@ impl Registry {
             self.check_new(&address, &object)?;
             request.object = Some(object);
             self.admission.validate(&mut request).await?;
-            let object = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
+            let object =
+                request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
             if attempt == 0 {
                 warnings.extend(kind.strategy.warnings(&object, None));
                 warnings.append(&mut request.warnings);
@@ -83,8 +84,11 @@ impl Registry {
             success.extend(companions.operations);
             // On failure, learn whether it was the name or a companion.
             let failure = vec![Operation::get(key.clone())];
-            let outcome =
-                self.store.txn(Txn { compare, success, failure }).await.map_err(|error| store_failed(&error))?;
+            let outcome = self
+                .store
+                .txn(Txn { compare, success, failure })
+                .await
+                .map_err(|error| store_failed(&error))?;
             if outcome.succeeded {
                 let json = self.show(&kind, &key, &value, outcome.revision)?;
                 return Ok(Written { json, revision: outcome.revision, warnings, created: true });
@@ -135,7 +139,11 @@ impl Registry {
         let kind = &address.kind;
         let mut errors = metadata::validate(kind, object);
         errors.extend(kind.strategy.validate(object));
-        if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&kind.group, &kind.kind, object.name(), &errors)) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Status::invalid(&kind.group, &kind.kind, object.name(), &errors))
+        }
     }
 }
 

@@ -105,7 +105,11 @@ impl<'a> BodyKind<'a> {
     }
 
     fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -120,7 +124,8 @@ fn struct_name(of: &BodyKind<'_>) -> String {
 
 /// A protobuf body as JSON, by the schema of its kind.
 fn from_protobuf(kind: &Descriptor, of: &BodyKind<'_>, body: &[u8]) -> Result<Value, Status> {
-    let unreadable = |error: protobuf::ProtobufError| Status::bad_request(format!("cannot decode the body: {error}"));
+    let unreadable =
+        |error: protobuf::ProtobufError| Status::bad_request(format!("cannot decode the body: {error}"));
     let envelope = protobuf::open(body).map_err(unreadable)?;
     let schema = &kind.shape.0;
     let shape = of
@@ -208,8 +213,9 @@ pub fn decode_options<T: serde::de::DeserializeOwned + Default>(
     }
     let value = match media {
         MediaType::Protobuf => {
-            let unreadable =
-                |error: protobuf::ProtobufError| Status::bad_request(format!("cannot decode the body: {error}"));
+            let unreadable = |error: protobuf::ProtobufError| {
+                Status::bad_request(format!("cannot decode the body: {error}"))
+            };
             let raw = protobuf::open(body).map_err(unreadable)?.raw;
             let options = schema
                 .and_then(|schema| Some((schema, schema.find("meta/v1.DeleteOptions")?)))
@@ -218,6 +224,7 @@ pub fn decode_options<T: serde::de::DeserializeOwned + Default>(
         }
         _ => parse(media, body)?,
     };
-    serde_json::from_value(value)
-        .map_err(|error| Status::new(Reason::BadRequest, format!("cannot decode the request's options: {error}")))
+    serde_json::from_value(value).map_err(|error| {
+        Status::new(Reason::BadRequest, format!("cannot decode the request's options: {error}"))
+    })
 }

@@ -4,8 +4,8 @@
 use api::status::Details;
 use api::{Object, Reason, Status, metav1};
 use bytes::Bytes;
-use resources::strategy::Grace;
 use resources::Descriptor;
+use resources::strategy::Grace;
 use serde::Deserialize;
 use serde_json::Value;
 use store::{Compare, Operation, Txn};
@@ -47,7 +47,9 @@ impl DeleteOptions {
     /// # Errors
     /// Values that are none, or that exclude each other.
     pub fn check(&self) -> Result<(), Status> {
-        let invalid = |why: String| Status::new(Reason::Invalid, format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}"));
+        let invalid = |why: String| {
+            Status::new(Reason::Invalid, format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}"))
+        };
         if self.orphan_dependents.is_some() && self.propagation_policy.is_some() {
             return Err(invalid(
                 "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set".into(),
@@ -177,7 +179,12 @@ impl Registry {
             return Ok(None);
         }
         let json = self.show(kind, &key, &value, outcome.revision)?;
-        Ok(Some(Deleted::Later(Written { json, revision: outcome.revision, warnings: Vec::new(), created: false })))
+        Ok(Some(Deleted::Later(Written {
+            json,
+            revision: outcome.revision,
+            warnings: Vec::new(),
+            created: false,
+        })))
     }
 
     /// Marks the object as terminating, with the grace that is asked and granted.
@@ -245,7 +252,8 @@ impl Registry {
         let key = address.key();
         let mut success = vec![Operation::delete(key.clone())];
         success.extend(companions.operations);
-        let txn = Txn { compare: vec![Compare::unchanged(key, current.revision)], success, failure: Vec::new() };
+        let txn =
+            Txn { compare: vec![Compare::unchanged(key, current.revision)], success, failure: Vec::new() };
         let outcome = self.store.txn(txn).await.map_err(|error| store_failed(&error))?;
         Ok(outcome.succeeded.then_some(outcome.revision))
     }

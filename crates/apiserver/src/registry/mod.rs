@@ -113,7 +113,11 @@ impl Registry {
     /// The object as the store has it now, for a write that was beaten to it.
     async fn fresh(&self, address: &Address) -> Result<Option<Arc<Stored>>, Status> {
         let key = address.key();
-        let found = self.store.range(store::RangeRequest::key(key.clone())).await.map_err(|error| store_failed(&error))?;
+        let found = self
+            .store
+            .range(store::RangeRequest::key(key.clone()))
+            .await
+            .map_err(|error| store_failed(&error))?;
         let Some(kv) = found.kvs.first() else { return Ok(None) };
         Stored::read(&kv.key, &kv.value, kv.mod_revision).map(Some).map_err(|error| corrupt(&error))
     }
@@ -187,7 +191,9 @@ impl Address {
 #[must_use]
 pub fn store_failed(error: &StoreError) -> Status {
     match error {
-        StoreError::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
+        StoreError::Compacted { .. } => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
         StoreError::TooLarge { .. } => {
             Status::new(api::Reason::RequestEntityTooLarge, format!("the object cannot be stored: {error}"))
         }

@@ -101,7 +101,9 @@ fn parse_version(text: &str) -> Result<Option<u64>, Status> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        Status::bad_request(format!(
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        ))
     })
 }
 
@@ -161,7 +163,9 @@ impl Registry {
         let version = parse_version(&query.resource_version)?;
         if !query.continue_token.is_empty() {
             if version.is_some_and(|version| version != 0) {
-                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
             }
             let token = Continue::decode(&query.continue_token)?;
             return self.list_at(address, &selected, query.limit, token.rv, &token.start).await;
@@ -178,7 +182,9 @@ impl Registry {
                 ));
             }
             (_, None) => {
-                return Err(Status::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+                return Err(Status::bad_request(
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
             }
         }
         let revision = self.freshness(version).await?;
@@ -226,7 +232,8 @@ impl Registry {
             };
             let seen = page.kvs.len() as u64;
             for kv in &page.kvs {
-                let object = Stored::read(&kv.key, &kv.value, kv.mod_revision).map_err(|error| corrupt(&error))?;
+                let object =
+                    Stored::read(&kv.key, &kv.value, kv.mod_revision).map_err(|error| corrupt(&error))?;
                 if selected.includes(&object) {
                     objects.push(object);
                 }
@@ -236,7 +243,8 @@ impl Registry {
             }
             if limit > 0 && objects.len() >= limit {
                 let rest = String::from_utf8_lossy(&last[prefix.len()..]).into_owned();
-                let remaining = (!filtered).then(|| usize::try_from(page.count.saturating_sub(seen)).unwrap_or(0));
+                let remaining =
+                    (!filtered).then(|| usize::try_from(page.count.saturating_sub(seen)).unwrap_or(0));
                 let continue_token = Continue::encode(revision, &rest);
                 return Ok(Listed { objects, revision, continue_token, remaining });
             }
@@ -257,10 +265,14 @@ impl Registry {
         match (query.send_initial_events, query.matching) {
             (Some(_), Matching::NotOlderThan) | (None, Matching::Unset) => {}
             (Some(_), _) => {
-                return Err(invalid_list("sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+                return Err(invalid_list(
+                    "sendInitialEvents: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
             }
             (None, _) => {
-                return Err(invalid_list("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+                return Err(invalid_list(
+                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
             }
         }
         let initial = query.send_initial_events.unwrap_or(!matches!(version, Some(1..)));
@@ -297,7 +309,8 @@ impl Registry {
         let known = address.kind.strategy.selectable_names();
         for term in fields.terms() {
             let field = term.field.as_str();
-            let common = field == "metadata.name" || (field == "metadata.namespace" && address.kind.namespaced);
+            let common =
+                field == "metadata.name" || (field == "metadata.namespace" && address.kind.namespaced);
             if !common && !known.contains(&field) {
                 return Err(Status::bad_request(format!("field label not supported: {field}")));
             }
@@ -388,12 +401,13 @@ impl Watch {
         let complete = self.cache.revision();
         // Only if nothing of ours lies between: else `next` will report it first.
         if let Ok((changes, seen)) = self.resource.since(self.at, &self.selected, BATCH)
-            && changes.is_empty() {
-                self.at = seen.max(self.at);
-                if self.resource.last_change() <= self.at {
-                    self.at = self.at.max(complete);
-                }
+            && changes.is_empty()
+        {
+            self.at = seen.max(self.at);
+            if self.resource.last_change() <= self.at {
+                self.at = self.at.max(complete);
             }
+        }
         self.at
     }
 }

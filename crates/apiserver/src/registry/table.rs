@@ -42,7 +42,8 @@ impl Tables<'_> {
         metadata: Value,
         headings: bool,
     ) -> Result<Bytes, Status> {
-        let rows: Vec<Value> = objects.into_iter().map(|object| self.row(object)).collect::<Result<_, _>>()?;
+        let rows: Vec<Value> =
+            objects.into_iter().map(|object| self.row(object)).collect::<Result<_, _>>()?;
         let columns: Value = if headings {
             let column = |one: &resources::Column| {
                 json!({

@@ -88,7 +88,8 @@ impl Registry {
                 )],
             ));
         }
-        if part == Part::Main && kind.strategy.creates_on_update() && self.current(&address).await?.is_none() {
+        if part == Part::Main && kind.strategy.creates_on_update() && self.current(&address).await?.is_none()
+        {
             object.remove_at(&["metadata", "resourceVersion"]);
             let options = CreateOptions { dry_run: options.dry_run };
             return self.create(caller, address, object, &options, warnings).await;
@@ -112,7 +113,8 @@ impl Registry {
         patch: &[u8],
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
-        let transform = |current: &Object| apply_patch(&address, kind, patch, current, options.field_validation);
+        let transform =
+            |current: &Object| apply_patch(&address, kind, patch, current, options.field_validation);
         self.change(caller, &address, part, options, &transform).await
     }
 
@@ -242,7 +244,10 @@ impl Registry {
 
 /// Whether a refusal may come from a cache that is behind.
 fn may_be_stale(status: &Status) -> bool {
-    matches!(status.reason, Reason::Conflict | Reason::Invalid | Reason::NotFound | Reason::Unknown | Reason::Forbidden)
+    matches!(
+        status.reason,
+        Reason::Conflict | Reason::Invalid | Reason::NotFound | Reason::Unknown | Reason::Forbidden
+    )
 }
 
 /// A resource version or uid in the new object must be those of the old one.
@@ -263,8 +268,14 @@ fn check_preconditions(address: &Address, new: &Object, old: &Object) -> Result<
 
 /// What only the server may set stays as it was.
 fn keep_system_fields(new: &mut Object, old: &Object) {
-    const KEPT: [&str; 6] =
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName", "generation"];
+    const KEPT: [&str; 6] = [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+        "generation",
+    ];
     for field in KEPT {
         match old.at(&["metadata", field]) {
             Some(value) => new.set_at(&["metadata", field], value.clone()),
@@ -298,7 +309,8 @@ fn apply_patch(
             let (Value::Object(patch), Value::Object(target)) = (parse_patch(patch)?, &mut value) else {
                 return Err(Status::bad_request("a strategic merge patch must be a JSON object"));
             };
-            strategic_merge(&kind.shape.0, kind.shape.1, target, patch).map_err(|error| patch_failed(&error))?;
+            strategic_merge(&kind.shape.0, kind.shape.1, target, patch)
+                .map_err(|error| patch_failed(&error))?;
         }
     }
     let mut object = Object::from_value(value).map_err(|error| Status::bad_request(error.to_string()))?;
@@ -309,12 +321,19 @@ fn apply_patch(
             &kind.group,
             &kind.kind,
             &address.name,
-            &[api::FieldError::invalid(&api::Path::new("metadata").child("name"), object.name(), "field is immutable")],
+            &[api::FieldError::invalid(
+                &api::Path::new("metadata").child("name"),
+                object.name(),
+                "field is immutable",
+            )],
         ));
     }
     let found = conform(&kind.shape.0, kind.shape.1, object.as_map_mut()).map_err(|error| {
         let kind = &kind.kind;
-        Status::new(Reason::BadRequest, format!("{kind} in version {:?} cannot be handled as a {kind}: {error}", address.kind.version))
+        Status::new(
+            Reason::BadRequest,
+            format!("{kind} in version {:?} cannot be handled as a {kind}: {error}", address.kind.version),
+        )
     })?;
     let texts: Vec<String> = found.unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
     match validation {
@@ -327,7 +346,8 @@ fn apply_patch(
 }
 
 fn parse_patch(patch: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(patch).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+    serde_json::from_slice(patch)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
 }
 
 fn patch_failed(error: &PatchError) -> Status {

@@ -62,9 +62,10 @@ pub(super) fn encoded(code: u16, accept: &Accept, bytes: Bytes) -> Response<Answ
         MediaType::Json | MediaType::Protobuf => respond(code, "application/json", full(bytes)),
         MediaType::Yaml => {
             let value: Result<serde_json::Value, _> = serde_json::from_slice(&bytes);
-            match value.map_err(|error| error.to_string()).and_then(|value| {
-                api::yaml::format(&value).map_err(|error| error.to_string())
-            }) {
+            match value
+                .map_err(|error| error.to_string())
+                .and_then(|value| api::yaml::format(&value).map_err(|error| error.to_string()))
+            {
                 Ok(text) => respond(code, "application/yaml", full(text)),
                 Err(error) => failure(&Status::internal(error)),
             }
@@ -73,7 +74,8 @@ pub(super) fn encoded(code: u16, accept: &Accept, bytes: Bytes) -> Response<Answ
 }
 
 fn compressed(code: u16, bytes: &[u8]) -> Response<Answer> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 8), flate2::Compression::fast());
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 8), flate2::Compression::fast());
     let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
     match written {
         Ok(small) => {

@@ -11,9 +11,9 @@ use resources::Descriptor;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::Asked;
 use super::answer::{Answer, encoded, json as json_answer};
 use super::negotiate::{Accept, Shape};
-use super::Asked;
 use crate::gate::Gate;
 use crate::registry::MediaType;
 use crate::{openapi, openapi_wire};
@@ -97,7 +97,11 @@ impl Documents {
         let mut index = serde_json::Map::new();
         for (group, versions) in group_versions(kinds) {
             for version in versions {
-                let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+                let path = if group.is_empty() {
+                    format!("api/{version}")
+                } else {
+                    format!("apis/{group}/{version}")
+                };
                 let (hash, _) = self.document(kinds, &path, &group, &version);
                 let url = format!("/openapi/v3/{path}?hash={hash}");
                 index.insert(path, json!({"serverRelativeURL": url}));
@@ -106,7 +110,12 @@ impl Documents {
         json!({"paths": index})
     }
 
-    fn openapi_document(&self, kinds: &[Arc<Descriptor>], asked: &Asked, parts: &[&str]) -> Result<Response<Answer>, Status> {
+    fn openapi_document(
+        &self,
+        kinds: &[Arc<Descriptor>],
+        asked: &Asked,
+        parts: &[&str],
+    ) -> Result<Response<Answer>, Status> {
         let (group, version) = match parts {
             ["api", version] => ("", *version),
             ["apis", group, version] => (*group, *version),
@@ -119,19 +128,28 @@ impl Documents {
         if asked.accept.media == MediaType::Protobuf {
             let document: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
             let mut response = encoded(200, &Accept::default(), openapi_wire::encode(&document).into());
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(openapi_wire::MEDIA_TYPE));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(openapi_wire::MEDIA_TYPE));
             return Ok(response);
         }
         Ok(encoded(200, &asked.accept, bytes))
     }
 
     /// The OpenAPI document of a group version, and its hash.
-    pub fn document(&self, kinds: &[Arc<Descriptor>], path: &str, group: &str, version: &str) -> (String, bytes::Bytes) {
+    pub fn document(
+        &self,
+        kinds: &[Arc<Descriptor>],
+        path: &str,
+        group: &str,
+        version: &str,
+    ) -> (String, bytes::Bytes) {
         if let Some(found) = self.openapi.lock().get(path) {
             return found.clone();
         }
         let document = openapi::document(kinds, group, version).to_string();
-        let hash: String = Sha256::digest(document.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect();
+        let hash: String =
+            Sha256::digest(document.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect();
         let made = (hash, bytes::Bytes::from(document));
         self.openapi.lock().insert(path.to_owned(), made.clone());
         made
@@ -166,7 +184,8 @@ fn group_versions(kinds: &[Arc<Descriptor>]) -> Vec<(String, Vec<String>)> {
 }
 
 fn api_group(group: &str, versions: &[String]) -> Value {
-    let version = |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let version =
+        |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
     let all: Vec<Value> = versions.iter().map(version).collect();
     json!({"name": group, "preferredVersion": all.first(), "versions": all})
 }
@@ -243,7 +262,8 @@ pub fn aggregated_groups(kinds: &[Arc<Descriptor>], legacy: bool) -> Value {
 }
 
 fn aggregated_resource(kind: &Descriptor) -> Value {
-    let response_kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let response_kind =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut entry = json!({
         "resource": kind.resource,
         "responseKind": response_kind(&kind.group, &kind.version, &kind.kind),
@@ -260,7 +280,8 @@ fn aggregated_resource(kind: &Descriptor) -> Value {
         .subresources
         .iter()
         .map(|sub| {
-            let (group, version) = sub.group_version.clone().unwrap_or((kind.group.clone(), kind.version.clone()));
+            let (group, version) =
+                sub.group_version.clone().unwrap_or((kind.group.clone(), kind.version.clone()));
             json!({
                 "subresource": sub.name, "verbs": sub.verbs,
                 "responseKind": response_kind(&group, &version, &sub.kind),

@@ -105,7 +105,12 @@ impl Rest {
     }
 
     /// Paths that are about no resource: health, version, discovery, documents.
-    fn plain(&self, request: &Request<Incoming>, incoming: &Asked, path: &str) -> Result<Response<Answer>, Status> {
+    fn plain(
+        &self,
+        request: &Request<Incoming>,
+        incoming: &Asked,
+        path: &str,
+    ) -> Result<Response<Answer>, Status> {
         let verb = match *request.method() {
             Method::GET | Method::HEAD => "get",
             Method::POST => "post",

@@ -121,7 +121,9 @@ pub(super) fn content_type(headers: &HeaderMap) -> &str {
 pub(super) fn unsupported(found: &str, accepted: &str) -> Status {
     Status::new(
         Reason::UnsupportedMediaType,
-        format!("the body of the request was in an unknown format - accepted media types include: {accepted} (found {found:?})"),
+        format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted} (found {found:?})"
+        ),
     )
 }
 
@@ -140,8 +142,16 @@ mod tests {
         let json = Some(Accept::default());
         let table = Some(Accept { shape: Shape::Table, ..Accept::default() });
         assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), json);
-        assert_eq!(accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"), table);
-        assert_eq!(accept("application/json;q=0.1,application/yaml;q=0.9").map(|a| a.media), Some(MediaType::Yaml));
+        assert_eq!(
+            accept(
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+            ),
+            table
+        );
+        assert_eq!(
+            accept("application/json;q=0.1,application/yaml;q=0.9").map(|a| a.media),
+            Some(MediaType::Yaml)
+        );
         assert_eq!(accept("*/*"), json);
         assert_eq!(accept("image/png"), None);
     }

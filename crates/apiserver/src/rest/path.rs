@@ -64,7 +64,9 @@ fn decode(part: &str) -> String {
     }
     // A plus sign is itself in a path, unlike in a query.
     let escaped = part.replace('+', "%2B");
-    form_urlencoded::parse(escaped.as_bytes()).next().map_or_else(|| part.to_owned(), |(text, _)| text.into_owned())
+    form_urlencoded::parse(escaped.as_bytes())
+        .next()
+        .map_or_else(|| part.to_owned(), |(text, _)| text.into_owned())
 }
 
 #[cfg(test)]
@@ -73,9 +75,13 @@ mod tests {
 
     fn object(path: &str) -> (String, String) {
         match parse_path(path) {
-            RequestPath::Object { target: t, rest } => {
-                (format!("{}|{}|{}|{}|{}|{}", t.group, t.version, t.namespace, t.resource, t.name, t.subresource), rest)
-            }
+            RequestPath::Object { target: t, rest } => (
+                format!(
+                    "{}|{}|{}|{}|{}|{}",
+                    t.group, t.version, t.namespace, t.resource, t.name, t.subresource
+                ),
+                rest,
+            ),
             RequestPath::Plain => ("plain".into(), String::new()),
         }
     }
@@ -90,12 +96,24 @@ mod tests {
             ("/api/v1/namespaces/n/pods/p/log", "|v1|n|pods|p|log"),
             ("/api/v1/watch/namespaces/n/pods", "|v1|n|pods||"),
             ("/apis/apps/v1/namespaces/n/deployments/d", "apps|v1|n|deployments|d|"),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "rbac.authorization.k8s.io|v1||clusterroles|system:node|"),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "rbac.authorization.k8s.io|v1||clusterroles|system:node|",
+            ),
         ];
         for (path, target) in table {
             assert_eq!(object(path), (target.to_owned(), String::new()), "{path}");
         }
-        for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/openapi/v3/apis/apps/v1"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/healthz",
+            "/openapi/v3/apis/apps/v1",
+        ] {
             assert_eq!(object(path).0, "plain", "{path}");
         }
         assert_eq!(

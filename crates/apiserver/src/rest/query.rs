@@ -41,7 +41,9 @@ impl Query {
         match self.get(name) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("unable to parse query parameter {name}: {text:?} is not a whole number"))
+                Status::bad_request(format!(
+                    "unable to parse query parameter {name}: {text:?} is not a whole number"
+                ))
             }),
         }
     }

@@ -61,7 +61,12 @@ impl Rest {
         Tables { kind, now: self.gate.registry().clock().now(), include }
     }
 
-    fn show_list(&self, asked: &Asked, kind: &Arc<Descriptor>, listed: Listed) -> Result<Response<Answer>, Status> {
+    fn show_list(
+        &self,
+        asked: &Asked,
+        kind: &Arc<Descriptor>,
+        listed: Listed,
+    ) -> Result<Response<Answer>, Status> {
         let metadata = list_metadata(&listed);
         if asked.accept.shape == Shape::Table {
             let objects = listed.objects.iter().map(|object| &**object);

@@ -45,13 +45,15 @@ impl Rest {
             }
             _ => {
                 let media = body_media(&parts.headers)?;
-                let kind = self.gate.registry().kinds().find(&target.group, &target.version, &target.resource);
+                let kind =
+                    self.gate.registry().kinds().find(&target.group, &target.version, &target.resource);
                 let schema = kind.as_ref().map(|kind| &*kind.shape.0);
                 let mut options: DeleteOptions = decode_options(schema, media, &read_body(body).await?)?;
                 options_from_query(&mut options, &asked)?;
                 if target.name.is_empty() {
                     let query = asked.query.list()?;
-                    let (kind, items) = self.gate.delete_collection(&caller, &target, &query, &options).await?;
+                    let (kind, items) =
+                        self.gate.delete_collection(&caller, &target, &query, &options).await?;
                     let list = list_of(&format!("{}List", kind.kind), &kind.api_version(), &items);
                     return Ok(encoded(200, &asked.accept, list));
                 }
@@ -67,7 +69,12 @@ impl Rest {
         }
     }
 
-    fn show_written(&self, asked: &Asked, target: &Target, written: &Written) -> Result<Response<Answer>, Status> {
+    fn show_written(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        written: &Written,
+    ) -> Result<Response<Answer>, Status> {
         let code = if written.created { 201 } else { 200 };
         let mut bytes = written.json.clone();
         if asked.accept.shape == Shape::Table && target.subresource.is_empty() {
@@ -97,7 +104,8 @@ impl Rest {
             })
             .collect();
         let metadata = object.get("metadata").cloned().unwrap_or_default();
-        let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+        let partial =
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
         let table = json!({
             "kind": "Table", "apiVersion": "meta.k8s.io/v1",
             "metadata": {"resourceVersion": object.resource_version()},

@@ -111,5 +111,9 @@ where
     let seconds = clock.monotonic().duration_since(started).as_secs_f64();
     let count = u32::try_from(latencies.len().max(1))?;
     latencies.sort_unstable();
-    Ok(Measured { per_second: f64::from(count) / seconds, cpu_each: (server.cpu()? - cpu) / count, latencies })
+    Ok(Measured {
+        per_second: f64::from(count) / seconds,
+        cpu_each: (server.cpu()? - cpu) / count,
+        latencies,
+    })
 }

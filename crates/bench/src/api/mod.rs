@@ -45,7 +45,10 @@ pub(crate) struct ApiBenchmark {
 }
 
 fn config_map(name: &str, bytes: usize) -> String {
-    format!(r#"{{"metadata":{{"name":"{name}","labels":{{"app":"bench"}}}},"data":{{"k":"{}"}}}}"#, "x".repeat(bytes))
+    format!(
+        r#"{{"metadata":{{"name":"{name}","labels":{{"app":"bench"}}}},"data":{{"k":"{}"}}}}"#,
+        "x".repeat(bytes)
+    )
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -57,7 +60,10 @@ impl ApiBenchmark {
         let server = Server::start(self.kube_apiserver.as_deref(), &self.dir).await?;
         println!("start to ready: {} ms", server.start_to_ready.as_millis());
         self.idle(&server).await?;
-        println!("\n{:<34} {:>9} {:>9} {:>9} {:>14}", "operation", "per s", "p50 ms", "p99 ms", "server CPU ms");
+        println!(
+            "\n{:<34} {:>9} {:>9} {:>9} {:>14}",
+            "operation", "per s", "p50 ms", "p99 ms", "server CPU ms"
+        );
         let http = server.http()?;
         for clients in &self.clients {
             let next = Arc::new(AtomicU64::new(0));
@@ -104,7 +110,8 @@ impl ApiBenchmark {
     }
 
     async fn lists(&self, server: &Server, http: &Http) -> anyhow::Result<()> {
-        let namespace = http.post("/api/v1/namespaces", r#"{"metadata":{"name":"listed"}}"#.to_owned()).await?;
+        let namespace =
+            http.post("/api/v1/namespaces", r#"{"metadata":{"name":"listed"}}"#.to_owned()).await?;
         ensure!(namespace.0 == 201, "create a namespace: {}", namespace.0);
         let half = self.objects / 2;
         for (from, to) in [(0, half), (half, self.objects)] {
@@ -140,7 +147,8 @@ impl ApiBenchmark {
     async fn fan_out(&self, server: &Server, http: &Http) -> anyhow::Result<()> {
         let list = http.get(&format!("{LISTED}?limit=1")).await?;
         let list: serde_json::Value = serde_json::from_slice(&list.1).context("read a list")?;
-        let version = list["metadata"]["resourceVersion"].as_str().context("a list has a version")?.to_owned();
+        let version =
+            list["metadata"]["resourceVersion"].as_str().context("a list has a version")?.to_owned();
         let delivered = Arc::new(AtomicU64::new(0));
         let path = format!("{MAPS}?watch=true&resourceVersion={version}");
         for _ in 0..self.watchers {

@@ -36,8 +36,7 @@ impl Server {
         let clock = SystemClock;
         let started = clock.monotonic();
         let child = spawn(&binary, folder.path(), port)?;
-        let mut server =
-            Self { child, files, url, start_to_ready: Duration::ZERO, _folder: folder };
+        let mut server = Self { child, files, url, start_to_ready: Duration::ZERO, _folder: folder };
         let http = server.http()?;
         loop {
             if http.get("/readyz").await.is_ok_and(|answer| answer.0 == 200) {
@@ -109,7 +108,12 @@ fn credentials(folder: &Path) -> anyhow::Result<ClientFiles> {
     let authority = pki.authority(now)?;
     let hosts = vec!["127.0.0.1".to_owned()];
     pki.ensure("apiserver", &authority, &Subject::server("kube-apiserver", hosts), now)?;
-    pki.ensure("apiserver-kubelet-client", &authority, &Subject::client("kube-apiserver-kubelet-client", &[]), now)?;
+    pki.ensure(
+        "apiserver-kubelet-client",
+        &authority,
+        &Subject::client("kube-apiserver-kubelet-client", &[]),
+        now,
+    )?;
     pki.ensure_service_account_keys()?;
     let admin = authority.issue(&Subject::client("bench", &["system:masters"]), now)?;
     let bytes = |text: &str| Material::Bytes(text.as_bytes().to_vec());

@@ -117,11 +117,16 @@ fn check_host(layout: &Layout) -> anyhow::Result<()> {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()));
         if !found {
-            bail!("{program} is not installed; on Debian: apt-get install iproute2 nftables containerd runc util-linux");
+            bail!(
+                "{program} is not installed; on Debian: apt-get install iproute2 nftables containerd runc util-linux"
+            );
         }
     }
     if !layout.cni_plugins.join("bridge").exists() {
-        bail!("no CNI plugins in {}; on Debian: apt-get install containernetworking-plugins", layout.cni_plugins.display());
+        bail!(
+            "no CNI plugins in {}; on Debian: apt-get install containernetworking-plugins",
+            layout.cni_plugins.display()
+        );
     }
     Ok(())
 }
@@ -159,7 +164,12 @@ fn make_credentials(layout: &Layout, clock: &dyn Clock) -> anyhow::Result<()> {
         fs::create_dir_all(&node.pki).with_context(|| format!("create {}", node.pki.display()))?;
         fs::write(folder.path("ca.crt"), authority.pem()).context("write the node's ca.crt")?;
         let hosts = vec![node.name.clone(), node.address.to_string()];
-        folder.ensure("kubelet", &authority, &Subject::server(format!("system:node:{}", node.name), hosts), now)?;
+        folder.ensure(
+            "kubelet",
+            &authority,
+            &Subject::server(format!("system:node:{}", node.name), hosts),
+            now,
+        )?;
         let kubelet = Subject::client(format!("system:node:{}", node.name), &["system:nodes"]);
         let proxy = Subject::client("system:kube-proxy", &[]);
         for (file, user) in [("kubelet.conf", kubelet), ("kube-proxy.conf", proxy)] {

@@ -102,11 +102,22 @@ pub(super) async fn publish_dns(client: &Client, layout: &Layout) -> anyhow::Res
             {"name": "dns-tcp", "protocol": "TCP", "port": 53},
         ],
     }))?;
-    accept_existing(client.find::<Service>("kube-system", "kube-dns").await?.is_none(), client.create(&service)).await?;
-    accept_existing(client.find::<EndpointSlice>("kube-system", "kube-dns").await?.is_none(), client.create(&slice)).await
+    accept_existing(
+        client.find::<Service>("kube-system", "kube-dns").await?.is_none(),
+        client.create(&service),
+    )
+    .await?;
+    accept_existing(
+        client.find::<EndpointSlice>("kube-system", "kube-dns").await?.is_none(),
+        client.create(&slice),
+    )
+    .await
 }
 
-async fn accept_existing<K>(absent: bool, create: impl Future<Output = Result<K, Status>>) -> anyhow::Result<()> {
+async fn accept_existing<K>(
+    absent: bool,
+    create: impl Future<Output = Result<K, Status>>,
+) -> anyhow::Result<()> {
     if !absent {
         return Ok(());
     }

@@ -54,7 +54,9 @@ impl Processes {
         fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
         let file = state.join("processes.json");
         let known = match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", file.display()))?,
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).with_context(|| format!("read {}", file.display()))?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
         };
@@ -118,7 +120,13 @@ impl Processes {
         self.spawn(layout, &format!("{}-containerd", node.name), command, Vec::new())
     }
 
-    fn spawn(&mut self, layout: &Layout, name: &str, mut command: Command, sockets: Vec<OwnedFd>) -> anyhow::Result<()> {
+    fn spawn(
+        &mut self,
+        layout: &Layout,
+        name: &str,
+        mut command: Command,
+        sockets: Vec<OwnedFd>,
+    ) -> anyhow::Result<()> {
         if self.is_running(name) {
             return Ok(());
         }
@@ -135,14 +143,17 @@ impl Processes {
         command.process_group(0);
         if !sockets.is_empty() {
             command.env("LISTEN_FDS", sockets.len().to_string());
-            let mappings =
-                sockets.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
+            let mappings = sockets
+                .into_iter()
+                .zip(3..)
+                .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
+                .collect();
             command.fd_mappings(mappings).context("hand a socket over")?;
         }
         let child = command.spawn().with_context(|| format!("start {name}"))?;
         let pid = i32::try_from(child.id()).context("process id")?;
-        let recorded =
-            Recorded::of(pid).with_context(|| format!("{name} ended at once; its log is {}", layout.log(name).display()))?;
+        let recorded = Recorded::of(pid)
+            .with_context(|| format!("{name} ended at once; its log is {}", layout.log(name).display()))?;
         self.known.insert(name.to_owned(), recorded);
         self.save()
     }

@@ -30,7 +30,8 @@ impl Format {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let (name, argument) = text.split_once('=').unwrap_or((text, ""));
         let from_file = |path: &str| {
-            std::fs::read_to_string(path).map_err(|error| Error::said(format!("error reading {path}: {error}")))
+            std::fs::read_to_string(path)
+                .map_err(|error| Error::said(format!("error reading {path}: {error}")))
         };
         match name {
             "" => Ok(Self::Human),
@@ -87,11 +88,12 @@ impl Format {
 fn columns(text: &str) -> Result<Vec<(String, Template)>, Error> {
     text.split(',')
         .map(|column| {
-            let (header, path) = column.split_once(':').filter(|(_, path)| !path.is_empty()).ok_or_else(|| {
-                Error::said(format!(
-                    "unexpected custom-columns spec: {column}, expected <header>:<json-path-expr>"
-                ))
-            })?;
+            let (header, path) =
+                column.split_once(':').filter(|(_, path)| !path.is_empty()).ok_or_else(|| {
+                    Error::said(format!(
+                        "unexpected custom-columns spec: {column}, expected <header>:<json-path-expr>"
+                    ))
+                })?;
             Ok((header.to_owned(), Template::parse(path)?))
         })
         .collect()
@@ -99,7 +101,9 @@ fn columns(text: &str) -> Result<Vec<(String, Template)>, Error> {
 
 fn items(value: &Value) -> Vec<&Value> {
     match value["items"].as_array() {
-        Some(items) if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => items.iter().collect(),
+        Some(items) if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
+            items.iter().collect()
+        }
         _ => vec![value],
     }
 }
@@ -107,8 +111,13 @@ fn items(value: &Value) -> Vec<&Value> {
 /// `deployment.apps/web`, from the object alone.
 pub(crate) fn name_of(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
-    let group = object["apiVersion"].as_str().and_then(|text| text.split_once('/')).map_or("", |(group, _)| group);
-    format!("{}/{}", api::status::qualified(group, &kind), object["metadata"]["name"].as_str().unwrap_or_default())
+    let group =
+        object["apiVersion"].as_str().and_then(|text| text.split_once('/')).map_or("", |(group, _)| group);
+    format!(
+        "{}/{}",
+        api::status::qualified(group, &kind),
+        object["metadata"]["name"].as_str().unwrap_or_default()
+    )
 }
 
 /// JSON with four spaces, as kubectl indents it.
@@ -151,7 +160,9 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
         let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "w"}});
         let list = list_of(vec![pod.clone(), web]);
-        let print = |format: &str, value: &Value| Format::parse(format).expect(format).print(value, true).expect("prints");
+        let print = |format: &str, value: &Value| {
+            Format::parse(format).expect(format).print(value, true).expect("prints")
+        };
         assert_eq!(print("name", &list), "pod/p\ndeployment.apps/w\n");
         assert_eq!(print("jsonpath={.metadata.name}", &pod), "p");
         assert_eq!(

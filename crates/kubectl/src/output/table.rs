@@ -72,7 +72,9 @@ pub(crate) fn add(lines: &mut Lines, table: &Value, columns: &Value, show: &Show
             cells.push("NAMESPACE".into());
         }
         cells.extend(shown.iter().map(|(_, name)| name.to_uppercase()));
-        cells.extend(show.label_columns.iter().map(|key| key.rsplit('/').next().unwrap_or(key).to_uppercase()));
+        cells.extend(
+            show.label_columns.iter().map(|key| key.rsplit('/').next().unwrap_or(key).to_uppercase()),
+        );
         if show.labels {
             cells.push("LABELS".into());
         }
@@ -105,8 +107,10 @@ pub(crate) fn add(lines: &mut Lines, table: &Value, columns: &Value, show: &Show
 pub(crate) fn labels(labels: &Value) -> String {
     match labels.as_object() {
         Some(map) if !map.is_empty() => {
-            let pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+                .collect();
             pairs.join(",")
         }
         _ => "<none>".into(),
@@ -151,7 +155,12 @@ mod tests {
              d           longer-name   2       10.0.0.2\n"
         );
         assert_eq!(
-            print(&Show { labels: true, label_columns: vec!["x/app".into()], no_headers: true, ..Show::default() }),
+            print(&Show {
+                labels: true,
+                label_columns: vec!["x/app".into()],
+                no_headers: true,
+                ..Show::default()
+            }),
             "a             1     w     x/app=w\nlonger-name   2           <none>\n"
         );
         assert!(print(&Show { kind: Some("pod".into()), ..Show::default() }).contains("\npod/a"));

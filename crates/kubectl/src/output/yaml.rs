@@ -84,7 +84,11 @@ fn scalar(value: &Value, indent: usize) -> String {
 
 fn string(text: &str, indent: usize) -> String {
     let printable = |c: char| c == '\n' || c == '\t' || !c.is_control();
-    if text.contains('\n') && text.chars().all(printable) && !text.starts_with([' ', '\n', '\t']) && indent > 0 {
+    if text.contains('\n')
+        && text.chars().all(printable)
+        && !text.starts_with([' ', '\n', '\t'])
+        && indent > 0
+    {
         return block(text, indent);
     }
     if text.chars().any(char::is_control) {
@@ -127,7 +131,9 @@ fn is_other_type(text: &str) -> bool {
     let digits = text.trim_start_matches(['+', '-']).replace('_', "");
     let number_like = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     let radix = |prefix: &str, base: u32| {
-        digits.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(base)))
+        digits
+            .strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_digit(base)))
     };
     let is_number = number_like
         && (digits.parse::<f64>().is_ok()
@@ -136,7 +142,9 @@ fn is_other_type(text: &str) -> bool {
             || radix("0b", 2)
             || [".inf", ".nan"].contains(&digits.to_ascii_lowercase().as_str()));
     let sexagesimal = digits.contains(':')
-        && digits.split(':').all(|part| !part.is_empty() && part.len() <= 2 && part.chars().all(|c| c.is_ascii_digit()));
+        && digits
+            .split(':')
+            .all(|part| !part.is_empty() && part.len() <= 2 && part.chars().all(|c| c.is_ascii_digit()));
     is_number || sexagesimal || is_time(text)
 }
 

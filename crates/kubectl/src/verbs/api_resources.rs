@@ -38,7 +38,9 @@ impl Verb for ApiResources {
             other => return Err(Error::said(format!("--output {other} is not available"))),
         };
         let discovery = kube.discovery().await?;
-        let preferred = |group: &str| discovery.groups.iter().find(|(name, _)| name == group).and_then(|(_, v)| v.first());
+        let preferred = |group: &str| {
+            discovery.groups.iter().find(|(name, _)| name == group).and_then(|(_, v)| v.first())
+        };
         let mut found: Vec<_> = discovery
             .resources
             .iter()

@@ -15,7 +15,9 @@ impl Verb for ApiVersions {
         let discovery = kube.discovery().await?;
         let mut names: Vec<String> = Vec::new();
         for (group, versions) in &discovery.groups {
-            let name = |version: &String| if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+            let name = |version: &String| {
+                if group.is_empty() { version.clone() } else { format!("{group}/{version}") }
+            };
             names.extend(versions.iter().map(name));
         }
         names.sort();

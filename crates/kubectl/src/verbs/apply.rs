@@ -36,11 +36,8 @@ impl Verb for Apply {
             return Err(Error::said("must specify one of -f and -k"));
         }
         let format = Format::parse(&self.output)?;
-        let options = WriteOptions {
-            dry_run: dry_run(&self.dry_run)?,
-            strict: true,
-            force: self.force_conflicts,
-        };
+        let options =
+            WriteOptions { dry_run: dry_run(&self.dry_run)?, strict: true, force: self.force_conflicts };
         let mut errors = Vec::new();
         for info in resource_builder::from_files(kube, &self.files).await? {
             let outcome = if self.server_side {
@@ -66,7 +63,9 @@ pub(super) fn dry_run(value: &str) -> Result<bool, Error> {
     match value {
         "none" | "false" => Ok(false),
         "server" => Ok(true),
-        other => Err(Error::said(format!("invalid dry-run value ({other}). Must be \"none\" or \"server\" here"))),
+        other => {
+            Err(Error::said(format!("invalid dry-run value ({other}). Must be \"none\" or \"server\" here")))
+        }
     }
 }
 
@@ -79,7 +78,10 @@ impl Apply {
     ) -> Result<(Object, &'static str), Error> {
         let wanted = info.object.clone().unwrap_or_default();
         let patch = Patch::Apply(wanted.into_value());
-        let applied = kube.patch(info.target(), &patch, options).await.map_err(|error| info.blame("applying", error))?;
+        let applied = kube
+            .patch(info.target(), &patch, options)
+            .await
+            .map_err(|error| info.blame("applying", error))?;
         Ok((applied, "serverside-applied"))
     }
 }
@@ -88,9 +90,10 @@ impl Apply {
 fn annotated(wanted: &Object) -> Object {
     let mut noted = wanted.clone();
     if let Some(annotations) = noted.as_map_mut().get_mut("metadata").and_then(|m| m.get_mut("annotations"))
-        && let Some(map) = annotations.as_object_mut() {
-            map.remove(LAST_APPLIED);
-        }
+        && let Some(map) = annotations.as_object_mut()
+    {
+        map.remove(LAST_APPLIED);
+    }
     if noted.at(&["metadata", "annotations"]).is_none_or(Value::is_null) {
         noted.set_at(&["metadata", "annotations"], json!({}));
     }
@@ -99,7 +102,11 @@ fn annotated(wanted: &Object) -> Object {
     noted
 }
 
-async fn by_client(kube: &Kube, info: &Info, options: &WriteOptions) -> Result<(Object, &'static str), Error> {
+async fn by_client(
+    kube: &Kube,
+    info: &Info,
+    options: &WriteOptions,
+) -> Result<(Object, &'static str), Error> {
     const TRIES: usize = 5;
     let modified = annotated(info.object.as_ref().unwrap_or(&Object::default()));
     if info.name.is_empty() {
@@ -108,11 +115,14 @@ async fn by_client(kube: &Kube, info: &Info, options: &WriteOptions) -> Result<(
     let blame = |doing: &str, error| info.blame(doing, error);
     let mut tries = 0;
     loop {
-        let Some(current) =
-            kube.find(info.target()).await.map_err(|error| blame("retrieving current configuration of", error))?
+        let Some(current) = kube
+            .find(info.target())
+            .await
+            .map_err(|error| blame("retrieving current configuration of", error))?
         else {
             let target = info.resource.target(&info.namespace, "");
-            let created = kube.create(target, &modified, options).await.map_err(|error| blame("creating", error))?;
+            let created =
+                kube.create(target, &modified, options).await.map_err(|error| blame("creating", error))?;
             return Ok((created, "created"));
         };
         if current.annotation(LAST_APPLIED).is_none() {
@@ -124,7 +134,8 @@ async fn by_client(kube: &Kube, info: &Info, options: &WriteOptions) -> Result<(
             );
         }
         let patch = patch_of(kube, info, &modified, &current).await?;
-        if matches!(&patch, Patch::Strategic(body) | Patch::Merge(body) if body.as_object().is_some_and(|map| map.is_empty())) {
+        if matches!(&patch, Patch::Strategic(body) | Patch::Merge(body) if body.as_object().is_some_and(|map| map.is_empty()))
+        {
             return Ok((current, "unchanged"));
         }
         match kube.patch(info.target(), &patch, options).await {
@@ -157,7 +168,9 @@ async fn patch_of(kube: &Kube, info: &Info, modified: &Object, current: &Object)
             .then_some((schema, kind))
     });
     Ok(match found {
-        Some((schema, kind)) => Patch::Strategic(three_way::strategic_patch(schema, kind, &original, &modified, &current)),
+        Some((schema, kind)) => {
+            Patch::Strategic(three_way::strategic_patch(schema, kind, &original, &modified, &current))
+        }
         None => Patch::Merge(three_way::json_patch(&original, &modified, &current)),
     })
 }
@@ -173,8 +186,10 @@ mod tests {
 
     #[test]
     fn the_annotation_holds_the_file_without_itself() {
-        let file = Object::from_value(json!({"kind": "A", "metadata": {"annotations": {LAST_APPLIED: "old", "x": "y"}}}))
-            .expect("object");
+        let file = Object::from_value(
+            json!({"kind": "A", "metadata": {"annotations": {LAST_APPLIED: "old", "x": "y"}}}),
+        )
+        .expect("object");
         let noted = annotated(&file);
         assert_eq!(
             noted.annotation(LAST_APPLIED),

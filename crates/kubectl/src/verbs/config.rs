@@ -26,7 +26,9 @@ impl Verb for Config {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
         let config = kube.config()?;
         match self.what {
-            What::CurrentContext if config.current_context.is_empty() => Err(Error::said("current-context is not set")),
+            What::CurrentContext if config.current_context.is_empty() => {
+                Err(Error::said("current-context is not set"))
+            }
             What::CurrentContext => output::line(&config.current_context),
             What::GetContexts => {
                 let mut lines = Lines::default();

@@ -44,7 +44,8 @@ async fn mark(kube: &Kube, nodes: &[String], closed: bool) -> Result<(), Error> 
         let name = word.strip_prefix("node/").unwrap_or(word);
         let target = resource.target("", name);
         let node = kube.get(target.clone()).await?;
-        let now = node.at(&["spec", "unschedulable"]).and_then(serde_json::Value::as_bool).unwrap_or_default();
+        let now =
+            node.at(&["spec", "unschedulable"]).and_then(serde_json::Value::as_bool).unwrap_or_default();
         if now == closed {
             output::line(format!("node/{name} already {done}"))?;
             continue;

@@ -175,7 +175,8 @@ impl Kind {
                         Err(error) => binary.insert(key, encode(error.as_bytes()).into()),
                     };
                 }
-                let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": data.name}});
+                let mut object =
+                    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": data.name}});
                 if !texts.is_empty() {
                     object["data"] = Value::Object(texts);
                 }
@@ -187,7 +188,8 @@ impl Kind {
             Self::Secret(SecretKind::Generic(data)) => {
                 let texts: Map<String, Value> =
                     data.read()?.into_iter().map(|(key, bytes)| (key, encode(&bytes).into())).collect();
-                let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": data.name}});
+                let mut object =
+                    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": data.name}});
                 if !texts.is_empty() {
                     object["data"] = Value::Object(texts);
                 }
@@ -239,7 +241,9 @@ impl Data {
     fn read(&self) -> Result<BTreeMap<String, Vec<u8>>, Error> {
         let mut found = BTreeMap::new();
         let mut put = |key: String, bytes: Vec<u8>| match found.insert(key.clone(), bytes) {
-            Some(_) => Err(Error::said(format!("cannot add key {key:?}, another key by that name already exists"))),
+            Some(_) => {
+                Err(Error::said(format!("cannot add key {key:?}, another key by that name already exists")))
+            }
             None => Ok(()),
         };
         for source in &self.from_file {
@@ -272,7 +276,9 @@ impl Data {
         }
         for path in &self.from_env_file {
             let text = std::fs::read_to_string(path)?;
-            for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            for line in
+                text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'))
+            {
                 let (key, value) = pair(line)?;
                 put(key, value.into_bytes())?;
             }

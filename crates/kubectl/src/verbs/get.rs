@@ -75,7 +75,11 @@ impl Verb for Get {
         if self.watch || self.watch_only {
             return self.follow(kube, &format, &asks).await;
         }
-        if format.is_table() { self.tables(kube, &format, &asks).await } else { self.objects(kube, &format, &asks).await }
+        if format.is_table() {
+            self.tables(kube, &format, &asks).await
+        } else {
+            self.objects(kube, &format, &asks).await
+        }
     }
 }
 
@@ -118,7 +122,8 @@ impl Get {
         let mut objects = kube.client().await?.objects();
         if ask.name.is_some() {
             let request = pb::GetRequest { target: Some(target), form: form.into(), ..Default::default() };
-            let answer = kube.in_time(async { objects.get(request).await.map_err(|error| client::of_grpc(&error)) });
+            let answer =
+                kube.in_time(async { objects.get(request).await.map_err(|error| client::of_grpc(&error)) });
             return Ok(vec![serde_json::from_slice(&answer.await?.into_inner().json)?]);
         }
         let mut found = Vec::new();
@@ -213,7 +218,9 @@ impl Get {
         let mut errors = Vec::new();
         for ask in asks {
             match self.fetch(kube, ask, pb::Form::Object).await {
-                Ok(objects) => found.extend(objects.into_iter().map(|object| self.tidy(object, &ask.resource))),
+                Ok(objects) => {
+                    found.extend(objects.into_iter().map(|object| self.tidy(object, &ask.resource)))
+                }
                 Err(error) if error.is_not_found() && self.ignore_not_found => {}
                 Err(error) => errors.push(error),
             }
@@ -233,9 +240,10 @@ impl Get {
 
     fn tidy(&self, mut object: Value, resource: &Resource) -> Value {
         if !self.show_managed_fields
-            && let Some(metadata) = object["metadata"].as_object_mut() {
-                metadata.remove("managedFields");
-            }
+            && let Some(metadata) = object["metadata"].as_object_mut()
+        {
+            metadata.remove("managedFields");
+        }
         if let Some(map) = object.as_object_mut() {
             // Elements of a list may come without their type.
             map.entry("apiVersion").or_insert_with(|| resource.api_version().into());
@@ -288,7 +296,9 @@ impl Get {
                     pb::watch_event::Type::Error => {
                         let status = serde_json::from_slice(&event.json).ok();
                         let status = status.as_ref().and_then(api::Status::from_json);
-                        return Err(status.unwrap_or_else(|| api::Status::internal("the watch failed")).into());
+                        return Err(status
+                            .unwrap_or_else(|| api::Status::internal("the watch failed"))
+                            .into());
                     }
                     _ => {
                         let value = serde_json::from_slice(&event.json)?;

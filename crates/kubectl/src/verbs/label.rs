@@ -48,7 +48,11 @@ fn split(words: &[String]) -> Result<(Vec<String>, BTreeMap<String, Option<Strin
             Some((key, value)) => (key, Some(value.to_owned())),
             None => match word.strip_suffix('-') {
                 Some(key) => (key, None),
-                None => return Err(Error::said("all resources must be specified before the changes: ".to_owned() + word)),
+                None => {
+                    return Err(Error::said(
+                        "all resources must be specified before the changes: ".to_owned() + word,
+                    ));
+                }
             },
         };
         changes.insert(key.to_owned(), value);
@@ -152,7 +156,10 @@ mod tests {
         assert_eq!(Value::Object(patch), json!({"a": "1", "b": null}));
         assert_eq!(unfound, ["d"]);
         let other = json!({"a": "9"}).as_object().cloned().expect("map");
-        assert!(plan(&other, &changes, false, "label").is_err_and(|why| why.contains("'a' already has a value (9)")));
+        assert!(
+            plan(&other, &changes, false, "label")
+                .is_err_and(|why| why.contains("'a' already has a value (9)"))
+        );
         assert!(plan(&other, &changes, true, "label").is_ok());
         assert!(split(&["pod".into(), "a=1".into(), "x".into()]).is_err());
     }

@@ -71,10 +71,12 @@ impl Logs {
         };
         if !first.contains('/') {
             return match kube.get(pods.target(namespace, first)).await {
-                Err(Error::Server { status, .. }) if status.reason == api::Reason::NotFound => Err(Error::said(format!(
-                    "error from server (NotFound): {} in namespace {namespace:?}",
-                    status.message
-                ))),
+                Err(Error::Server { status, .. }) if status.reason == api::Reason::NotFound => {
+                    Err(Error::said(format!(
+                        "error from server (NotFound): {} in namespace {namespace:?}",
+                        status.message
+                    )))
+                }
                 other => Ok(vec![other?]),
             };
         }
@@ -108,7 +110,12 @@ impl Logs {
         };
         let default_tail = if self.selector.is_empty() { None } else { Some(10) };
         let request = LogsRequest {
-            pod: Some(PodRef { namespace: namespace.to_owned(), name: pod.name().to_owned(), container, ..Default::default() }),
+            pod: Some(PodRef {
+                namespace: namespace.to_owned(),
+                name: pod.name().to_owned(),
+                container,
+                ..Default::default()
+            }),
             follow: self.follow,
             previous: self.previous,
             since_seconds: since,
@@ -130,7 +137,8 @@ impl Logs {
 fn selector_of(object: &Object) -> Option<String> {
     let selector = object.at(&["spec", "selector"])?;
     let labels = selector.get("matchLabels").unwrap_or(selector).as_object()?;
-    let pairs: Vec<String> = labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    let pairs: Vec<String> =
+        labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
     (!pairs.is_empty()).then(|| pairs.join(","))
 }
 
@@ -138,10 +146,14 @@ fn selector_of(object: &Object) -> Option<String> {
 fn default_container(pod: &Object) -> Result<String, Error> {
     let containers = pod.at(&["spec", "containers"]).and_then(Value::as_array).cloned().unwrap_or_default();
     let names: Vec<&str> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
-    if let Some(name) = pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| names.contains(name)) {
+    if let Some(name) =
+        pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| names.contains(name))
+    {
         return Ok(name.to_owned());
     }
-    let Some(first) = names.first() else { return Err(Error::said(format!("pod {} has no containers", pod.name()))) };
+    let Some(first) = names.first() else {
+        return Err(Error::said(format!("pod {} has no containers", pod.name())));
+    };
     if names.len() > 1 {
         eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
     }
@@ -156,12 +168,14 @@ mod tests {
 
     #[test]
     fn pods_and_containers_are_chosen() {
-        let web = Object::from_value(json!({"spec": {"selector": {"matchLabels": {"a": "1", "b": "2"}}}})).expect("object");
+        let web = Object::from_value(json!({"spec": {"selector": {"matchLabels": {"a": "1", "b": "2"}}}}))
+            .expect("object");
         assert_eq!(selector_of(&web).as_deref(), Some("a=1,b=2"));
         let service = Object::from_value(json!({"spec": {"selector": {"app": "w"}}})).expect("object");
         assert_eq!(selector_of(&service).as_deref(), Some("app=w"));
         assert_eq!(selector_of(&Object::default()), None);
-        let mut pod = Object::from_value(json!({"spec": {"containers": [{"name": "x"}, {"name": "y"}]}})).expect("object");
+        let mut pod = Object::from_value(json!({"spec": {"containers": [{"name": "x"}, {"name": "y"}]}}))
+            .expect("object");
         assert_eq!(default_container(&pod).expect("first"), "x");
         pod.set_at(&["metadata", "annotations", "kubectl.kubernetes.io/default-container"], "y");
         assert_eq!(default_container(&pod).expect("annotated"), "y");

@@ -47,17 +47,21 @@ impl Verb for PatchVerb {
         let text = match &self.patch_file {
             Some(path) => std::fs::read_to_string(path)?,
             None if self.patch.is_empty() => {
-                return Err(Error::said("must specify --patch or --patch-file containing the contents of the patch"));
+                return Err(Error::said(
+                    "must specify --patch or --patch-file containing the contents of the patch",
+                ));
             }
             None => self.patch.clone(),
         };
-        let body = api::yaml::parse(&text).map_err(|error| Error::said(format!("unable to parse {text:?}: {error}")))?;
+        let body = api::yaml::parse(&text)
+            .map_err(|error| Error::said(format!("unable to parse {text:?}: {error}")))?;
         let patch = match self.kind {
             Kind::Json => Patch::Json(body),
             Kind::Merge => Patch::Merge(body),
             Kind::Strategic => Patch::Strategic(body),
         };
-        let options = WriteOptions { dry_run: super::apply::dry_run(&self.dry_run)?, ..WriteOptions::default() };
+        let options =
+            WriteOptions { dry_run: super::apply::dry_run(&self.dry_run)?, ..WriteOptions::default() };
         let format = Format::parse(&self.output)?;
         let selection = Selection {
             words: &self.words,

@@ -159,9 +159,11 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: u64) -> 
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,
         QosClass::Burstable => {
-            let request = pod::request(container.resources.as_ref(), "memory").map_or(0, api::Quantity::units);
+            let request =
+                pod::request(container.resources.as_ref(), "memory").map_or(0, api::Quantity::units);
             let capacity = i64::try_from(memory_capacity.max(1)).unwrap_or(i64::MAX);
-            let score = 1000 - i64::try_from(i128::from(request) * 1000 / i128::from(capacity)).unwrap_or(1000);
+            let score =
+                1000 - i64::try_from(i128::from(request) * 1000 / i128::from(capacity)).unwrap_or(1000);
             score.clamp(3, 999)
         }
     }

@@ -7,9 +7,9 @@
 //! files under the mount point are the only IO.
 
 pub mod limits;
-pub mod usage;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,7 @@ impl Cgroups {
     /// `root` is the group under which everything of this kubelet lives.
     #[must_use]
     pub fn detect(mount: &Path, root: &str) -> Self {
-        let version =
-            if mount.join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 };
+        let version = if mount.join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 };
         let root = root.trim_matches('/');
         Self { mount: mount.to_owned(), version, root: root.to_owned() }
     }
@@ -79,7 +78,9 @@ impl Cgroups {
         let group = group.trim_start_matches('/');
         match self.version {
             Version::V2 => vec![self.mount.join(group)],
-            Version::V1 => hierarchies(&self.mount).into_iter().map(|hierarchy| hierarchy.join(group)).collect(),
+            Version::V1 => {
+                hierarchies(&self.mount).into_iter().map(|hierarchy| hierarchy.join(group)).collect()
+            }
         }
     }
 
@@ -141,8 +142,12 @@ impl Cgroups {
             };
             let file = directory.join(group.trim_start_matches('/')).join(setting.file);
             if file.exists() {
-                std::fs::write(&file, &setting.value)
-                    .map_err(|error| io::Error::new(error.kind(), format!("write {} to {}: {error}", setting.value, file.display())))?;
+                std::fs::write(&file, &setting.value).map_err(|error| {
+                    io::Error::new(
+                        error.kind(),
+                        format!("write {} to {}: {error}", setting.value, file.display()),
+                    )
+                })?;
             }
         }
         Ok(())

@@ -40,7 +40,8 @@ fn second_version() {
     v2_tree(dir.path());
     let groups = Cgroups::detect(dir.path(), "/test-node/");
     assert_eq!(groups.version(), Version::V2);
-    let pod = pod(&serde_json::json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "64Mi"}}));
+    let pod =
+        pod(&serde_json::json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "64Mi"}}));
     let group = groups.of_pod("u-1", QosClass::Burstable);
     assert_eq!(group, "/test-node/kubepods/burstable/podu-1");
     // Lay the directories as the kernel would fill them, level by level.
@@ -76,7 +77,8 @@ fn first_version() {
     assert!(memory.is_dir(), "a guaranteed pod is directly below kubepods");
     std::fs::write(memory.join("memory.limit_in_bytes"), "").expect("write");
     std::fs::write(memory.join("memory.usage_in_bytes"), "100\n").expect("write");
-    std::fs::write(memory.join("memory.stat"), "rss 1\ntotal_inactive_file 30\ntotal_rss 60\n").expect("write");
+    std::fs::write(memory.join("memory.stat"), "rss 1\ntotal_inactive_file 30\ntotal_rss 60\n")
+        .expect("write");
     groups.ensure_pod(&pod).expect("again");
     let limit = std::fs::read_to_string(memory.join("memory.limit_in_bytes")).expect("read");
     assert_eq!(limit, (1_u64 << 30).to_string());

@@ -59,7 +59,10 @@ impl Cgroups {
 }
 
 fn number(directory: &Path, file: &str) -> u64 {
-    std::fs::read_to_string(directory.join(file)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    std::fs::read_to_string(directory.join(file))
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or_default()
 }
 
 /// A value out of a file of `name value` lines.

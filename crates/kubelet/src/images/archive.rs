@@ -126,7 +126,8 @@ impl Archive {
     }
 
     fn json(&self, name: &str) -> Result<Value, ArchiveError> {
-        serde_json::from_slice(&self.read(name)?).map_err(|error| malformed(&self.path, format!("{name}: {error}")))
+        serde_json::from_slice(&self.read(name)?)
+            .map_err(|error| malformed(&self.path, format!("{name}: {error}")))
     }
 
     /// Copies a member into the store.
@@ -150,7 +151,9 @@ impl Archive {
         let list = self.json("manifest.json")?;
         let mut images = Vec::new();
         for entry in list.as_array().into_iter().flatten() {
-            let config = entry["Config"].as_str().ok_or_else(|| malformed(&self.path, "no Config in manifest.json"))?;
+            let config = entry["Config"]
+                .as_str()
+                .ok_or_else(|| malformed(&self.path, "no Config in manifest.json"))?;
             let config_bytes = self.read(config)?;
             let config_blob = Blob {
                 media_type: "application/vnd.oci.image.config.v1+json".to_owned(),
@@ -169,7 +172,8 @@ impl Archive {
                 "schemaVersion": 2, "mediaType": media_type,
                 "config": descriptor(&config_blob), "layers": layers,
             });
-            let names = self.names(entry["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str))?;
+            let names =
+                self.names(entry["RepoTags"].as_array().into_iter().flatten().filter_map(Value::as_str))?;
             images.extend(store.finish(&names, media_type, manifest.to_string().as_bytes()).await?);
         }
         Ok(images)
@@ -178,7 +182,9 @@ impl Archive {
     fn names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<String>, ArchiveError> {
         names
             .map(|name| {
-                super::parse(name).map(|name| name.whole()).map_err(|error| malformed(&self.path, error.to_string()))
+                super::parse(name)
+                    .map(|name| name.whole())
+                    .map_err(|error| malformed(&self.path, error.to_string()))
             })
             .collect()
     }
@@ -204,7 +210,11 @@ impl Archive {
         } else {
             "application/vnd.oci.image.layer.v1.tar"
         };
-        Ok(Blob { media_type: media_type.to_owned(), digest: format!("sha256:{}", hex(&hash.finalize())), size })
+        Ok(Blob {
+            media_type: media_type.to_owned(),
+            digest: format!("sha256:{}", hex(&hash.finalize())),
+            size,
+        })
     }
 
     async fn import_layout(&self, store: &Store) -> Result<Vec<Arc<Image>>, ArchiveError> {
@@ -213,13 +223,15 @@ impl Archive {
         for entry in index["manifests"].as_array().into_iter().flatten() {
             let digest = entry["digest"].as_str().unwrap_or_default();
             let annotation = |key: &str| entry["annotations"][key].as_str();
-            let name = annotation("io.containerd.image.name").or_else(|| annotation("org.opencontainers.image.ref.name"));
+            let name = annotation("io.containerd.image.name")
+                .or_else(|| annotation("org.opencontainers.image.ref.name"));
             let names = self.names(name.into_iter())?;
             if names.is_empty() {
                 return Err(malformed(&self.path, format!("no name for {digest} in index.json")));
             }
             let bytes = self.import_tree(store, digest, 0).await?;
-            let media_type = entry["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
+            let media_type =
+                entry["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
             images.extend(store.finish(&names, media_type, &bytes).await?);
         }
         Ok(images)
@@ -229,8 +241,8 @@ impl Archive {
     /// and gives its bytes.
     async fn import_tree(&self, store: &Store, digest: &str, depth: u8) -> Result<Vec<u8>, ArchiveError> {
         let bytes = self.read(&member(digest))?;
-        let document: Value =
-            serde_json::from_slice(&bytes).map_err(|error| malformed(&self.path, format!("{digest}: {error}")))?;
+        let document: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| malformed(&self.path, format!("{digest}: {error}")))?;
         if document["config"].is_object() {
             let layers = document["layers"].as_array().into_iter().flatten();
             for value in layers.chain(Some(&document["config"])) {
@@ -266,7 +278,12 @@ fn descriptor(blob: &Blob) -> Value {
 }
 
 /// Reads part of a file in pieces until `take` has had enough.
-fn read_pieces(path: &Path, offset: u64, size: u64, mut take: impl FnMut(Bytes) -> bool) -> std::io::Result<()> {
+fn read_pieces(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    mut take: impl FnMut(Bytes) -> bool,
+) -> std::io::Result<()> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut left = size;

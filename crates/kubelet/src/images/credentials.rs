@@ -35,7 +35,9 @@ fn of_secret(secret: &Secret) -> Vec<(String, RegistryAuth)> {
         serde_json::from_slice::<Value>(bytes).ok()
     };
     let auths = match secret.type_.as_deref() {
-        Some("kubernetes.io/dockerconfigjson") => data(".dockerconfigjson").map(|config| config["auths"].clone()),
+        Some("kubernetes.io/dockerconfigjson") => {
+            data(".dockerconfigjson").map(|config| config["auths"].clone())
+        }
         Some("kubernetes.io/dockercfg") => data(".dockercfg"),
         _ => None,
     };

@@ -54,7 +54,10 @@ impl Registries {
     fn is_plain(&self, registry: &str) -> bool {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         let is_local = host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
         is_local || self.plain_http.iter().any(|plain| plain == registry)
     }
 
@@ -122,7 +125,10 @@ impl Pull<'_> {
             self.blobs(&document).await?;
         } else {
             let child = pick(&document).ok_or_else(|| {
-                PullError::Unfit(format!("no image for linux/{} in {reference}", super::store::architecture()))
+                PullError::Unfit(format!(
+                    "no image for linux/{} in {reference}",
+                    super::store::architecture()
+                ))
             })?;
             let (bytes, digest) = self.manifest(&self.source.clone_with_digest(child)).await?;
             let document = json(&digest, &bytes)?;
@@ -131,7 +137,10 @@ impl Pull<'_> {
             self.store.write_document(&blob, &bytes).await?;
         }
         let images = self.store.finish(&[reference.whole()], &media_type(&document), &top).await?;
-        images.into_iter().next().ok_or_else(|| PullError::Unfit(format!("{reference} vanished after the pull")))
+        images
+            .into_iter()
+            .next()
+            .ok_or_else(|| PullError::Unfit(format!("{reference} vanished after the pull")))
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<(Vec<u8>, String), PullError> {
@@ -143,9 +152,9 @@ impl Pull<'_> {
         // The digest that counts is that of the bytes we got.
         let digest = super::store::digest(&bytes);
         match reference.digest() {
-            Some(expected) if expected.starts_with("sha256:") && expected != digest => {
-                Err(PullError::Unfit(format!("registry sent a manifest with digest {digest} for {reference}")))
-            }
+            Some(expected) if expected.starts_with("sha256:") && expected != digest => Err(PullError::Unfit(
+                format!("registry sent a manifest with digest {digest} for {reference}"),
+            )),
             _ => Ok((bytes.to_vec(), digest)),
         }
     }
@@ -210,7 +219,8 @@ mod tests {
 
     #[test]
     fn plain_registries() {
-        let registries = Registries { plain_http: vec!["registry.lab:5000".to_owned()], ..Registries::default() };
+        let registries =
+            Registries { plain_http: vec!["registry.lab:5000".to_owned()], ..Registries::default() };
         for (registry, expected) in [
             ("localhost:5000", true),
             ("127.0.0.1:5000", true),

@@ -159,7 +159,8 @@ impl Store {
     /// When containerd fails.
     pub async fn list(&self) -> Result<Vec<(String, String, u64)>, RuntimeError> {
         let request = self.containerd.request(services::ListImagesRequest::default());
-        let images = self.containerd.images().list(request).await.map_err(failed("list images"))?.into_inner().images;
+        let images =
+            self.containerd.images().list(request).await.map_err(failed("list images"))?.into_inner().images;
         let known = self.known.lock();
         Ok(images
             .into_iter()
@@ -184,7 +185,8 @@ impl Store {
     /// Whether a blob is here.
     pub(crate) async fn has(&self, digest: &str) -> Result<bool, RuntimeError> {
         let request = self.containerd.request(services::InfoRequest { digest: digest.to_owned() });
-        match self.containerd.content().info(request).await.map_err(failed(format!("look for blob {digest}"))) {
+        match self.containerd.content().info(request).await.map_err(failed(format!("look for blob {digest}")))
+        {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -193,15 +195,21 @@ impl Store {
 
     /// A small blob.
     pub(crate) async fn read(&self, digest: &str) -> Result<Vec<u8>, RuntimeError> {
-        let request = services::ReadContentRequest { digest: digest.to_owned(), offset: 0, size: LARGEST_DOCUMENT };
+        let request =
+            services::ReadContentRequest { digest: digest.to_owned(), offset: 0, size: LARGEST_DOCUMENT };
         let what = || failed(format!("read blob {digest}"));
         // The size asked for must not exceed the blob's.
         let info = services::InfoRequest { digest: digest.to_owned() };
         let info = self.containerd.content().info(self.containerd.request(info)).await.map_err(what())?;
         let size = info.into_inner().info.map_or(0, |info| info.size).min(LARGEST_DOCUMENT);
         let request = services::ReadContentRequest { size, ..request };
-        let mut stream =
-            self.containerd.content().read(self.containerd.request(request)).await.map_err(what())?.into_inner();
+        let mut stream = self
+            .containerd
+            .content()
+            .read(self.containerd.request(request))
+            .await
+            .map_err(what())?
+            .into_inner();
         let mut bytes = Vec::new();
         while let Some(part) = stream.message().await.map_err(what())? {
             bytes.extend(part.data);
@@ -348,13 +356,19 @@ impl Store {
             return serde_json::from_value(document)
                 .map_err(|error| RuntimeError::Unfit(format!("manifest {digest}: {error}")));
         }
-        let child = pick(&document)
-            .filter(|_| depth < 4)
-            .ok_or_else(|| RuntimeError::Unfit(format!("no image for linux/{} in {digest}", architecture())))?;
+        let child = pick(&document).filter(|_| depth < 4).ok_or_else(|| {
+            RuntimeError::Unfit(format!("no image for linux/{} in {digest}", architecture()))
+        })?;
         Box::pin(self.manifest(&child, depth + 1)).await
     }
 
-    async fn unpack_layer(&self, layer: &Blob, diff: &str, parent: &str, chain: &str) -> Result<(), RuntimeError> {
+    async fn unpack_layer(
+        &self,
+        layer: &Blob,
+        diff: &str,
+        parent: &str,
+        chain: &str,
+    ) -> Result<(), RuntimeError> {
         let stat = snaps::StatSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: chain.to_owned() };
         if self.containerd.snapshots().stat(self.containerd.request(stat)).await.is_ok() {
             return Ok(());
@@ -457,14 +471,18 @@ where
             offset += length;
         }
     }
-    let commit = services::WriteContentRequest { labels, ..message(services::WriteAction::Commit, offset, Vec::new()) };
+    let commit = services::WriteContentRequest {
+        labels,
+        ..message(services::WriteAction::Commit, offset, Vec::new())
+    };
     // As above.
     let _ignored = sender.send(commit).await;
     Ok(())
 }
 
 fn parse(digest: &str, bytes: &[u8]) -> Result<Value, RuntimeError> {
-    serde_json::from_slice(bytes).map_err(|error| RuntimeError::Unfit(format!("{digest} is not JSON: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| RuntimeError::Unfit(format!("{digest} is not JSON: {error}")))
 }
 
 /// The digest of the entry for this machine in a list.
@@ -517,7 +535,10 @@ mod tests {
 
     #[test]
     fn identities() {
-        assert_eq!(identity("docker.io/library/busybox:1", "sha256:00"), "docker.io/library/busybox@sha256:00");
+        assert_eq!(
+            identity("docker.io/library/busybox:1", "sha256:00"),
+            "docker.io/library/busybox@sha256:00"
+        );
         assert_eq!(identity("localhost:5000/a", "sha256:00"), "localhost:5000/a@sha256:00");
         assert_eq!(identity("localhost:5000/a@sha256:11", "sha256:00"), "localhost:5000/a@sha256:00");
     }
@@ -530,6 +551,9 @@ mod tests {
         ]});
         assert_eq!(pick(&index).as_deref(), Some("ours"));
         assert_eq!(pick(&serde_json::json!({"manifests": [{"digest": "only"}]})).as_deref(), Some("only"));
-        assert_eq!(pick(&serde_json::json!({"manifests": [{"digest": "x", "platform": {"os": "windows"}}]})), None);
+        assert_eq!(
+            pick(&serde_json::json!({"manifests": [{"digest": "x", "platform": {"os": "windows"}}]})),
+            None
+        );
     }
 }

@@ -45,7 +45,11 @@ impl Plan {
         let escaped: String = text
             .bytes()
             .map(|byte| {
-                if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
             })
             .collect();
         format!("binary://{}?{SUBCOMMAND}={escaped}", executable.display())
@@ -91,7 +95,10 @@ struct Line {
 }
 
 /// A descriptor that we were started with.
-#[expect(unsafe_code, reason = "the shim's contract is about descriptor numbers; nobody else in this process has them")]
+#[expect(
+    unsafe_code,
+    reason = "the shim's contract is about descriptor numbers; nobody else in this process has them"
+)]
 fn descriptor(number: i32) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd as _;
     // SAFETY: the process was started with this descriptor open for us alone,

@@ -154,7 +154,9 @@ pub async fn delete(attachment: &Attachment) -> Result<(), CniError> {
     }
     let file = attachment.cache_file();
     match std::fs::remove_file(&file) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(CniError::Io { path: file, source }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(CniError::Io { path: file, source })
+        }
         _ => Ok(()),
     }
 }
@@ -321,8 +323,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let log = dir.path().join("log");
         let record = format!("cat >> {0}; echo \" $CNI_COMMAND $CNI_ARGS\" >> {0};", log.display());
-        plugin(dir.path(), "first", &format!("{record} echo '{{\"ips\":[{{\"address\":\"10.0.0.5/24\"}}]}}'"));
-        plugin(dir.path(), "second", &format!("{record} echo '{{\"ips\":[{{\"address\":\"10.0.0.5/24\"}}],\"x\":1}}'"));
+        plugin(
+            dir.path(),
+            "first",
+            &format!("{record} echo '{{\"ips\":[{{\"address\":\"10.0.0.5/24\"}}]}}'"),
+        );
+        plugin(
+            dir.path(),
+            "second",
+            &format!("{record} echo '{{\"ips\":[{{\"address\":\"10.0.0.5/24\"}}],\"x\":1}}'"),
+        );
         let network = NetworkList::from_value(&json!({"name": "n", "cniVersion": "1.0.0", "plugins": [
             {"type": "first"}, {"type": "second", "capabilities": {"portMappings": true}}
         ]}))

@@ -239,6 +239,9 @@ mod tests {
         ]}]}}))
         .expect("a pod");
         let mappings = port_mappings(&pod);
-        assert_eq!(mappings, [json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""})]);
+        assert_eq!(
+            mappings,
+            [json!({"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""})]
+        );
     }
 }

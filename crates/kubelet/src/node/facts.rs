@@ -41,7 +41,8 @@ pub fn machine(cgroups: Version, root: &Path) -> Machine {
         .map(|(_, name)| *name)
         .collect();
     // Without the capability a process can only be made more willing to die.
-    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
+    let own =
+        std::fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok());
     let lowest = if capabilities.contains(&"CAP_SYS_RESOURCE") { -1000 } else { own.unwrap_or(0) };
     Machine {
         cgroups,
@@ -80,7 +81,8 @@ pub fn disk(path: &Path) -> (u64, u64) {
 /// Whether the machine runs out of process numbers.
 #[must_use]
 pub fn processes_are_short() -> bool {
-    let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let number =
+        |path: &str| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let limit = number("/proc/sys/kernel/pid_max").unwrap_or(u64::MAX);
     let loadavg = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let now = loadavg.split(['/', ' ']).nth(4).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
@@ -92,7 +94,12 @@ pub fn processes_are_short() -> bool {
 pub fn node_info(containerd: &str) -> serde_json::Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let os = read("/etc/os-release");
-    let image = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"').to_owned();
+    let image = os
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or_default()
+        .trim_matches('"')
+        .to_owned();
     let machine = read("/etc/machine-id");
     let uuid = read("/sys/class/dmi/id/product_uuid");
     serde_json::json!({

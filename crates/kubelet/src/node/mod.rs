@@ -59,10 +59,12 @@ impl Identity {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
         for label in &flags.node_labels {
-            let (key, value) = label.split_once('=').with_context(|| format!("node label {label:?} is not NAME=VALUE"))?;
+            let (key, value) =
+                label.split_once('=').with_context(|| format!("node label {label:?} is not NAME=VALUE"))?;
             labels.insert(key.to_owned(), value.to_owned());
         }
-        let taints = flags.register_with_taints.iter().map(|taint| parse_taint(taint)).collect::<Result<_, _>>()?;
+        let taints =
+            flags.register_with_taints.iter().map(|taint| parse_taint(taint)).collect::<Result<_, _>>()?;
         Ok(Self {
             name: name.to_owned(),
             labels,
@@ -93,7 +95,12 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter that has not begun.
     #[must_use]
-    pub fn new(identity: Identity, cluster: Arc<dyn Cluster>, network: Network, pods: Arc<Pods>) -> Arc<Self> {
+    pub fn new(
+        identity: Identity,
+        cluster: Arc<dyn Cluster>,
+        network: Network,
+        pods: Arc<Pods>,
+    ) -> Arc<Self> {
         Arc::new(Self { identity, cluster, network, pods })
     }
 
@@ -106,7 +113,10 @@ impl Reporter {
             pause = (pause * 2).min(Duration::from_secs(7));
         }
         let message = "Starting kubelet.".to_owned();
-        self.cluster.tell_node(&self.identity.name, Happening { is_warning: false, reason: "Starting", message, field_path: None });
+        self.cluster.tell_node(
+            &self.identity.name,
+            Happening { is_warning: false, reason: "Starting", message, field_path: None },
+        );
     }
 
     async fn try_to_register(&self) -> Result<(), ClusterError> {
@@ -198,8 +208,10 @@ impl Reporter {
     /// Configures the pod network as soon as the node has a range.
     fn configure_network(&self, node: &Node) -> bool {
         let spec = node.spec.clone().unwrap_or_default();
-        let ranges = spec.pod_cidrs.filter(|ranges| !ranges.is_empty()).or_else(|| Some(vec![spec.pod_cidr?]));
-        let ranges: Vec<ipnet::IpNet> = ranges.into_iter().flatten().filter_map(|range| range.parse().ok()).collect();
+        let ranges =
+            spec.pod_cidrs.filter(|ranges| !ranges.is_empty()).or_else(|| Some(vec![spec.pod_cidr?]));
+        let ranges: Vec<ipnet::IpNet> =
+            ranges.into_iter().flatten().filter_map(|range| range.parse().ok()).collect();
         self.network.ensure_configuration(&ranges).unwrap_or_else(|error| {
             tracing::error!(error = %error, "pod network not configured");
             false
@@ -210,10 +222,16 @@ impl Reporter {
         let identity = &self.identity;
         let capacity = self.capacity();
         let images = self.pods.tools().images.store().list().await.unwrap_or_default();
-        let images: Vec<Value> =
-            images.into_iter().take(50).map(|(name, _, size)| json!({"names": [name], "sizeBytes": size})).collect();
-        let mut addresses: Vec<Value> =
-            identity.addresses.iter().map(|address| json!({"type": "InternalIP", "address": address.to_string()})).collect();
+        let images: Vec<Value> = images
+            .into_iter()
+            .take(50)
+            .map(|(name, _, size)| json!({"names": [name], "sizeBytes": size}))
+            .collect();
+        let mut addresses: Vec<Value> = identity
+            .addresses
+            .iter()
+            .map(|address| json!({"type": "InternalIP", "address": address.to_string()}))
+            .collect();
         addresses.push(json!({"type": "Hostname", "address": identity.name}));
         json!({
             "capacity": capacity,
@@ -256,9 +274,11 @@ fn conditions(node: &Node, is_network_ready: bool, memory: u64, disk_is_short: b
     let now = api_time(crate::time::now());
     let old = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let memory_is_short = memory < LEAST_MEMORY;
-    let pressure = |kind: &'static str, is_true: bool, yes: (&'static str, &'static str), no: (&'static str, &'static str)| {
-        (kind, is_true, if is_true { yes } else { no })
-    };
+    let pressure =
+        |kind: &'static str,
+         is_true: bool,
+         yes: (&'static str, &'static str),
+         no: (&'static str, &'static str)| { (kind, is_true, if is_true { yes } else { no }) };
     let list = [
         pressure(
             "MemoryPressure",
@@ -282,7 +302,10 @@ fn conditions(node: &Node, is_network_ready: bool, memory: u64, disk_is_short: b
             "Ready",
             is_network_ready,
             ("KubeletReady", "kubelet is posting ready status"),
-            ("KubeletNotReady", "container runtime network not ready: no CNI configuration, and the node has no pod range yet"),
+            (
+                "KubeletNotReady",
+                "container runtime network not ready: no CNI configuration, and the node has no pod range yet",
+            ),
         ),
     ];
     list.into_iter()
@@ -295,7 +318,9 @@ fn conditions(node: &Node, is_network_ready: bool, memory: u64, disk_is_short: b
                 reason: Some(reason.to_owned()),
                 message: Some(message.to_owned()),
                 last_heartbeat_time: Some(now.clone()),
-                last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(now.clone())),
+                last_transition_time: before
+                    .and_then(|c| c.last_transition_time.clone())
+                    .or_else(|| Some(now.clone())),
             }
         })
         .collect()
@@ -325,8 +350,14 @@ mod tests {
 
     #[test]
     fn taints() {
-        assert_eq!(parse_taint("a=b:NoSchedule").expect("parses"), json!({"key": "a", "value": "b", "effect": "NoSchedule"}));
-        assert_eq!(parse_taint("a:NoExecute").expect("parses"), json!({"key": "a", "value": "", "effect": "NoExecute"}));
+        assert_eq!(
+            parse_taint("a=b:NoSchedule").expect("parses"),
+            json!({"key": "a", "value": "b", "effect": "NoSchedule"})
+        );
+        assert_eq!(
+            parse_taint("a:NoExecute").expect("parses"),
+            json!({"key": "a", "value": "", "effect": "NoExecute"})
+        );
         assert!(parse_taint("a").is_err());
     }
 }

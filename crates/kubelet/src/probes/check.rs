@@ -38,7 +38,10 @@ impl Target<'_> {
             IntOrString::Int(number) => *number,
             IntOrString::String(name) => {
                 let ports = self.specification.ports.iter().flatten();
-                let named = ports.filter(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port).next();
+                let named = ports
+                    .filter(|port| port.name.as_deref() == Some(name))
+                    .map(|port| port.container_port)
+                    .next();
                 named.or_else(|| name.parse().ok()).ok_or_else(|| format!("no port named {name}"))?
             }
         };
@@ -63,14 +66,19 @@ pub async fn check(runtime: &Runtime, probe: &Probe, target: &Target<'_>, limit:
                 http_get(http, target).await
             } else if let Some(tcp) = &probe.tcp_socket {
                 let (host, port) = (target.host(tcp.host.as_deref())?, target.port(&tcp.port)?);
-                TcpStream::connect((host.as_str(), port)).await.map(drop).map_err(|error| format!("dial tcp {host}:{port}: {error}"))
+                TcpStream::connect((host.as_str(), port))
+                    .await
+                    .map(drop)
+                    .map_err(|error| format!("dial tcp {host}:{port}: {error}"))
             } else if let Some(grpc) = &probe.grpc {
                 grpc_health(target, grpc.port, grpc.service.as_deref().unwrap_or_default()).await
             } else {
                 Err("the probe names no action".to_owned())
             }
         };
-        tokio::time::timeout(limit, connect).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+        tokio::time::timeout(limit, connect)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
     };
     outcome.map_or_else(Verdict::Failure, |()| Verdict::Success)
 }
@@ -79,10 +87,19 @@ pub async fn check(runtime: &Runtime, probe: &Probe, target: &Target<'_>, limit:
 ///
 /// # Errors
 /// What it wrote, or why it did not run.
-pub async fn exec_command(runtime: &Runtime, container: &str, command: &[String], limit: Duration) -> Result<(), String> {
+pub async fn exec_command(
+    runtime: &Runtime,
+    container: &str,
+    command: &[String],
+    limit: Duration,
+) -> Result<(), String> {
     match runtime.exec_to_end(container, command, limit).await {
         Ok(outcome) if outcome.code == 0 => Ok(()),
-        Ok(outcome) => Err(format!("exit code {}: {}", outcome.code, String::from_utf8_lossy(&outcome.output).trim_end())),
+        Ok(outcome) => Err(format!(
+            "exit code {}: {}",
+            outcome.code,
+            String::from_utf8_lossy(&outcome.output).trim_end()
+        )),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -94,11 +111,16 @@ pub async fn exec_command(runtime: &Runtime, container: &str, command: &[String]
 /// The status, or why there was none.
 pub async fn http_get(action: &HTTPGetAction, target: &Target<'_>) -> Result<(), String> {
     let (host, port) = (target.host(action.host.as_deref())?, target.port(&action.port)?);
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| format!("dial tcp {host}:{port}: {error}"))?;
+    let stream = TcpStream::connect((host.as_str(), port))
+        .await
+        .map_err(|error| format!("dial tcp {host}:{port}: {error}"))?;
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let mut request = http::Request::get(path).header("user-agent", "kube-probe/1.36").header("accept", "*/*").header("connection", "close");
+    let mut request = http::Request::get(path)
+        .header("user-agent", "kube-probe/1.36")
+        .header("accept", "*/*")
+        .header("connection", "close");
     let headers = action.http_headers.as_deref().unwrap_or_default();
     if !headers.iter().any(|header| header.name.eq_ignore_ascii_case("host")) {
         request = request.header("host", &authority);
@@ -108,20 +130,29 @@ pub async fn http_get(action: &HTTPGetAction, target: &Target<'_>) -> Result<(),
     }
     let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
     let status = if action.scheme.as_deref() == Some("HTTPS") {
-        let name = rustls::pki_types::ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
-        let stream = tokio_rustls::TlsConnector::from(unverified::config()).connect(name, stream).await.map_err(|error| error.to_string())?;
+        let name =
+            rustls::pki_types::ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
+        let stream = tokio_rustls::TlsConnector::from(unverified::config())
+            .connect(name, stream)
+            .await
+            .map_err(|error| error.to_string())?;
         send(TokioIo::new(stream), request).await?
     } else {
         send(TokioIo::new(stream), request).await?
     };
-    if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
+    if (200..400).contains(&status) {
+        Ok(())
+    } else {
+        Err(format!("HTTP probe failed with statuscode: {status}"))
+    }
 }
 
 async fn send<T>(io: T, request: http::Request<Empty<bytes::Bytes>>) -> Result<u16, String>
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(io).await.map_err(|error| error.to_string())?;
     let call = sender.send_request(request);
     tokio::pin!(connection, call);
     let response = tokio::select! {
@@ -136,9 +167,13 @@ where
 /// need generated code.
 async fn grpc_health(target: &Target<'_>, port: i32, service: &str) -> Result<(), String> {
     let (host, port) = (target.host(None)?, target.port(&IntOrString::Int(port))?);
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|error| format!("dial tcp {host}:{port}: {error}"))?;
+    let stream = TcpStream::connect((host.as_str(), port))
+        .await
+        .map_err(|error| format!("dial tcp {host}:{port}: {error}"))?;
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
     let driver = daemon::tasks::spawn("grpc-probe", async move {
         // The call reports what went wrong.
         let _ignored = connection.await;
@@ -183,16 +218,43 @@ mod unverified {
     struct Anyone(Arc<rustls::crypto::CryptoProvider>);
 
     impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
             Ok(ServerCertVerified::assertion())
         }
 
-        fn verify_tls12_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            rustls::crypto::verify_tls12_signature(
+                message,
+                certificate,
+                signature,
+                &self.0.signature_verification_algorithms,
+            )
         }
 
-        fn verify_tls13_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            rustls::crypto::verify_tls13_signature(
+                message,
+                certificate,
+                signature,
+                &self.0.signature_verification_algorithms,
+            )
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -176,7 +176,12 @@ impl Subject {
 
     async fn run(self, kind: Kind, probe: Probe) {
         let seconds = |value: Option<i32>, default: u64| {
-            Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default))
+            Duration::from_secs(
+                value
+                    .and_then(|value| u64::try_from(value).ok())
+                    .filter(|value| *value > 0)
+                    .unwrap_or(default),
+            )
         };
         let delay = u64::try_from(probe.initial_delay_seconds.unwrap_or(0)).unwrap_or(0);
         let age = crate::time::elapsed(self.since, crate::time::now());
@@ -223,7 +228,11 @@ impl Subject {
             }
             (Kind::Liveness, true) => {}
             (Kind::Startup | Kind::Liveness, false) => {
-                let why = format!("Container {} failed {} probe, will be restarted", self.container.name, kind.word());
+                let why = format!(
+                    "Container {} failed {} probe, will be restarted",
+                    self.container.name,
+                    kind.word()
+                );
                 results.failed.insert(self.id.clone(), why);
             }
         }

@@ -146,7 +146,9 @@ impl Containerd {
     pub(crate) async fn end_lease(self) {
         let Some(id) = self.lease.clone() else { return };
         let request = self.request(services::DeleteRequest { id, sync: false });
-        if let Err(status) = services::leases_client::LeasesClient::new(self.channel.clone()).delete(request).await {
+        if let Err(status) =
+            services::leases_client::LeasesClient::new(self.channel.clone()).delete(request).await
+        {
             tracing::debug!(error = status.message(), "lease not given back");
         }
     }
@@ -157,7 +159,8 @@ impl Containerd {
     }
 
     pub(crate) fn tasks(&self) -> services::tasks_client::TasksClient<Channel> {
-        services::tasks_client::TasksClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+        services::tasks_client::TasksClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn snapshots(&self) -> services::snapshots::snapshots_client::SnapshotsClient<Channel> {
@@ -166,11 +169,13 @@ impl Containerd {
     }
 
     pub(crate) fn content(&self) -> services::content_client::ContentClient<Channel> {
-        services::content_client::ContentClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+        services::content_client::ContentClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn images(&self) -> services::images_client::ImagesClient<Channel> {
-        services::images_client::ImagesClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+        services::images_client::ImagesClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn diff(&self) -> services::diff_client::DiffClient<Channel> {
@@ -186,7 +191,8 @@ impl Containerd {
     /// # Errors
     /// When containerd refuses.
     pub async fn ensure_namespace(&self) -> Result<(), RuntimeError> {
-        let namespace = services::Namespace { name: self.namespace.clone(), ..services::Namespace::default() };
+        let namespace =
+            services::Namespace { name: self.namespace.clone(), ..services::Namespace::default() };
         let request = services::CreateNamespaceRequest { namespace: Some(namespace) };
         let created = services::namespaces_client::NamespacesClient::new(self.channel.clone())
             .create(self.request(request))

@@ -80,7 +80,12 @@ impl Runtime {
         Ok(answer.map_err(failed(format!("prepare root of {id}")))?.into_inner().mounts)
     }
 
-    async fn create_record(&self, id: &str, new: &NewContainer<'_>, rootfs: &[Mount]) -> Result<(), RuntimeError> {
+    async fn create_record(
+        &self,
+        id: &str,
+        new: &NewContainer<'_>,
+        rootfs: &[Mount],
+    ) -> Result<(), RuntimeError> {
         let pod_id = pod::id(new.pod);
         let user = users::resolve(
             pod::spec(new.pod).security_context.as_ref(),
@@ -119,9 +124,14 @@ impl Runtime {
         created.map(drop).map_err(failed(format!("create container {}", new.container.name)))
     }
 
-    fn labels_of(&self, new: &NewContainer<'_>, termination: &Path) -> std::collections::HashMap<String, String> {
+    fn labels_of(
+        &self,
+        new: &NewContainer<'_>,
+        termination: &Path,
+    ) -> std::collections::HashMap<String, String> {
         let mut labels = labels::of_pod(&pod::id(new.pod), "container", &self.root_label());
-        let lifecycle_signal = new.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
+        let lifecycle_signal =
+            new.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
         let policy = new.container.termination_message_policy.clone().unwrap_or_default();
         for (key, value) in [
             (labels::CONTAINER_NAME, new.container.name.clone()),
@@ -186,7 +196,12 @@ impl Runtime {
         mounts
     }
 
-    async fn run_task(&self, id: &str, new: &NewContainer<'_>, rootfs: Vec<Mount>) -> Result<(), RuntimeError> {
+    async fn run_task(
+        &self,
+        id: &str,
+        new: &NewContainer<'_>,
+        rootfs: Vec<Mount>,
+    ) -> Result<(), RuntimeError> {
         let has_stdin = new.container.stdin == Some(true);
         let stdin = if has_stdin { self.make_stdin(id)?.display().to_string() } else { String::new() };
         let holds_stdin = has_stdin && new.container.stdin_once != Some(true);
@@ -239,7 +254,12 @@ impl Runtime {
         let killed = self.containerd.tasks().kill(self.containerd.request(request)).await;
         match killed {
             // A process that has just ended cannot be killed; that is no failure.
-            Err(status) if status.message().contains("already finished") || status.message().contains("not running") => Ok(()),
+            Err(status)
+                if status.message().contains("already finished")
+                    || status.message().contains("not running") =>
+            {
+                Ok(())
+            }
             other => gone_is_fine(other.map_err(failed(format!("kill {id}")))),
         }
     }
@@ -257,8 +277,16 @@ impl Runtime {
     /// The signal that asks a container to stop.
     async fn stop_signal(&self, id: &str) -> Signal {
         let request = self.containerd.request(services::GetContainerRequest { id: id.to_owned() });
-        let container = self.containerd.containers().get(request).await.ok().and_then(|answer| answer.into_inner().container);
-        let text = container.and_then(|container| container.labels.get(labels::STOP_SIGNAL).cloned()).unwrap_or_default();
+        let container = self
+            .containerd
+            .containers()
+            .get(request)
+            .await
+            .ok()
+            .and_then(|answer| answer.into_inner().container);
+        let text = container
+            .and_then(|container| container.labels.get(labels::STOP_SIGNAL).cloned())
+            .unwrap_or_default();
         parse_signal(&text).unwrap_or(Signal::SIGTERM)
     }
 
@@ -292,7 +320,8 @@ impl Runtime {
     }
 
     async fn remove_snapshot(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = snaps::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_owned() };
+        let request =
+            snaps::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_owned() };
         let removed = self.containerd.snapshots().remove(self.containerd.request(request)).await;
         gone_is_fine(removed.map_err(failed(format!("remove root of {id}"))))
     }
@@ -319,7 +348,8 @@ impl Runtime {
 /// Makes a named pipe, and its directory.
 pub(super) fn make_fifo(path: &Path) -> Result<(), RuntimeError> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(RuntimeError::io(format!("make {}", directory.display())))?;
+        std::fs::create_dir_all(directory)
+            .map_err(RuntimeError::io(format!("make {}", directory.display())))?;
     }
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)
         .map_err(RuntimeError::errno(format!("make pipe {}", path.display())))
@@ -340,9 +370,12 @@ mod tests {
 
     #[test]
     fn signals() {
-        for (text, expected) in
-            [("SIGQUIT", Some(Signal::SIGQUIT)), ("INT", Some(Signal::SIGINT)), ("9", Some(Signal::SIGKILL)), ("", None)]
-        {
+        for (text, expected) in [
+            ("SIGQUIT", Some(Signal::SIGQUIT)),
+            ("INT", Some(Signal::SIGINT)),
+            ("9", Some(Signal::SIGKILL)),
+            ("", None),
+        ] {
             assert_eq!(parse_signal(text), expected, "{text}");
         }
     }

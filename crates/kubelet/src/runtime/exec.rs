@@ -85,7 +85,8 @@ impl Runtime {
         // Our ends are opened first: containerd would wait for them.
         if command.stdin {
             let path = open("stdin")?;
-            process.stdin = Some(pipe::OpenOptions::new().read_write(true).open_sender(&path).map_err(pipe_error)?);
+            process.stdin =
+                Some(pipe::OpenOptions::new().read_write(true).open_sender(&path).map_err(pipe_error)?);
             paths[0] = path.display().to_string();
         }
         let path = open("stdout")?;
@@ -109,7 +110,9 @@ impl Runtime {
         let what = || failed(format!("exec {:?}", command.arguments));
         self.containerd.tasks().exec(self.containerd.request(request)).await.map_err(what())?;
         let start = services::StartRequest { container_id: container.to_owned(), exec_id: id.clone() };
-        if let Err(error) = self.containerd.tasks().start(self.containerd.request(start)).await.map_err(what()) {
+        if let Err(error) =
+            self.containerd.tasks().start(self.containerd.request(start)).await.map_err(what())
+        {
             process.delete().await?;
             return Err(error);
         }
@@ -172,7 +175,13 @@ impl Runtime {
         self.resize_process(container, "", width, height).await
     }
 
-    async fn resize_process(&self, container: &str, exec: &str, width: u32, height: u32) -> Result<(), RuntimeError> {
+    async fn resize_process(
+        &self,
+        container: &str,
+        exec: &str,
+        width: u32,
+        height: u32,
+    ) -> Result<(), RuntimeError> {
         let request = services::ResizePtyRequest {
             container_id: container.to_owned(),
             exec_id: exec.to_owned(),
@@ -200,9 +209,11 @@ impl Process {
     /// # Errors
     /// When containerd fails.
     pub async fn wait(&self) -> Result<i32, RuntimeError> {
-        let request = services::WaitRequest { container_id: self.container.clone(), exec_id: self.id.clone() };
+        let request =
+            services::WaitRequest { container_id: self.container.clone(), exec_id: self.id.clone() };
         let containerd = &self.runtime.containerd;
-        let answer = containerd.tasks().wait(containerd.request(request)).await.map_err(failed("wait for exec"))?;
+        let answer =
+            containerd.tasks().wait(containerd.request(request)).await.map_err(failed("wait for exec"))?;
         Ok(i32::try_from(answer.into_inner().exit_status).unwrap_or(255))
     }
 
@@ -237,10 +248,15 @@ impl Process {
     /// # Errors
     /// When containerd fails.
     pub async fn close_stdin(&self) -> Result<(), RuntimeError> {
-        let request =
-            services::CloseIoRequest { container_id: self.container.clone(), exec_id: self.id.clone(), stdin: true };
+        let request = services::CloseIoRequest {
+            container_id: self.container.clone(),
+            exec_id: self.id.clone(),
+            stdin: true,
+        };
         let containerd = &self.runtime.containerd;
-        gone_is_fine(containerd.tasks().close_io(containerd.request(request)).await.map_err(failed("close input")))
+        gone_is_fine(
+            containerd.tasks().close_io(containerd.request(request)).await.map_err(failed("close input")),
+        )
     }
 
     /// Removes what containerd remembers of it.

@@ -36,7 +36,9 @@ pub fn hosts(pod: &Pod, addresses: &[IpAddr], domain: &str, host: &str) -> Strin
             match spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty()) {
                 Some(subdomain) => {
                     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                    text.push_str(&format!("{address}\t{name}.{subdomain}.{namespace}.svc.{domain}\t{name}\n"));
+                    text.push_str(&format!(
+                        "{address}\t{name}.{subdomain}.{namespace}.svc.{domain}\t{name}\n"
+                    ));
                 }
                 None => text.push_str(&format!("{address}\t{name}\n")),
             }
@@ -46,7 +48,11 @@ pub fn hosts(pod: &Pod, addresses: &[IpAddr], domain: &str, host: &str) -> Strin
     if !aliases.is_empty() {
         text.push_str("\n# Entries added by HostAliases.\n");
         for alias in aliases {
-            text.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")));
+            text.push_str(&format!(
+                "{}\t{}\n",
+                alias.ip,
+                alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")
+            ));
         }
     }
     text
@@ -68,7 +74,11 @@ pub fn resolv_conf(pod: &Pod, dns: &Dns) -> String {
     } else if is_cluster && !dns.servers.is_empty() {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         servers.clone_from(&dns.servers);
-        let mut own = vec![format!("{namespace}.svc.{}", dns.domain), format!("svc.{}", dns.domain), dns.domain.clone()];
+        let mut own = vec![
+            format!("{namespace}.svc.{}", dns.domain),
+            format!("svc.{}", dns.domain),
+            dns.domain.clone(),
+        ];
         own.append(&mut searches);
         searches = own;
         options = vec!["ndots:5".to_owned()];
@@ -79,7 +89,8 @@ pub fn resolv_conf(pod: &Pod, dns: &Dns) -> String {
         for option in config.options.iter().flatten() {
             let Some(name) = &option.name else { continue };
             options.retain(|old| old.split(':').next() != Some(name));
-            options.push(option.value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}:{value}")));
+            options
+                .push(option.value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}:{value}")));
         }
     }
     render(&deduplicated(servers), &deduplicated(searches), &options)
@@ -123,8 +134,10 @@ mod tests {
     use super::*;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(serde_json::json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": spec}))
-            .expect("a pod")
+        serde_json::from_value(
+            serde_json::json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": spec}),
+        )
+        .expect("a pod")
     }
 
     #[test]
@@ -139,7 +152,10 @@ mod tests {
         let cases = [
             (serde_json::json!({"containers": []}), cluster),
             (serde_json::json!({"containers": [], "hostNetwork": true}), host),
-            (serde_json::json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}), cluster),
+            (
+                serde_json::json!({"containers": [], "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
+                cluster,
+            ),
             (serde_json::json!({"containers": [], "dnsPolicy": "Default"}), host),
             (
                 serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {
@@ -155,11 +171,21 @@ mod tests {
     #[test]
     fn host_files() {
         let address: IpAddr = "10.1.0.2".parse().expect("an address");
-        let text = hosts(&pod(serde_json::json!({"containers": [], "subdomain": "db",
-            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]})), &[address], "cluster.local", "");
+        let text = hosts(
+            &pod(serde_json::json!({"containers": [], "subdomain": "db",
+            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]})),
+            &[address],
+            "cluster.local",
+            "",
+        );
         assert!(text.contains("10.1.0.2\tweb-0.db.shop.svc.cluster.local\tweb-0\n"), "{text}");
         assert!(text.ends_with("1.2.3.4\ta\tb\n"));
-        let text = hosts(&pod(serde_json::json!({"containers": [], "hostNetwork": true})), &[], "c", "127.0.0.1 node\n");
+        let text = hosts(
+            &pod(serde_json::json!({"containers": [], "hostNetwork": true})),
+            &[],
+            "c",
+            "127.0.0.1 node\n",
+        );
         assert!(text.contains("127.0.0.1 node"));
     }
 }

@@ -184,7 +184,8 @@ impl Runtime {
         id: &str,
     ) -> Result<Option<containerd_client::types::v1::Process>, RuntimeError> {
         let request = services::GetRequest { container_id: id.to_owned(), ..Default::default() };
-        match self.containerd.tasks().get(self.containerd.request(request)).await.map_err(failed("get task")) {
+        match self.containerd.tasks().get(self.containerd.request(request)).await.map_err(failed("get task"))
+        {
             Ok(answer) => Ok(answer.into_inner().process),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -193,7 +194,12 @@ impl Runtime {
 
     /// Writes down how a container ended, then removes its task. In this order,
     /// so that a crash between the two loses nothing.
-    async fn settle(&self, container: &Container, status: u32, at: jiff::Timestamp) -> Result<Exit, RuntimeError> {
+    async fn settle(
+        &self,
+        container: &Container,
+        status: u32,
+        at: jiff::Timestamp,
+    ) -> Result<Exit, RuntimeError> {
         let code = i32::try_from(status).unwrap_or(255);
         let oom = self
             .cgroup_of(container)
@@ -288,11 +294,14 @@ impl Runtime {
             if envelope.namespace != self.containerd.namespace() {
                 continue;
             }
-            let Some(exit) = envelope.event.and_then(|event| TaskExit::decode(event.value.as_slice()).ok()) else {
+            let Some(exit) = envelope.event.and_then(|event| TaskExit::decode(event.value.as_slice()).ok())
+            else {
                 continue;
             };
             // Processes started by exec have an id of their own.
-            if exit.id == exit.container_id && sender.send(RuntimeEvent::Exited(exit.container_id)).await.is_err() {
+            if exit.id == exit.container_id
+                && sender.send(RuntimeEvent::Exited(exit.container_id)).await.is_err()
+            {
                 return Ok(());
             }
         }

@@ -119,7 +119,8 @@ fn bring_up_loopback() -> nix::Result<()> {
     const RTM_NEWLINK: u16 = 16;
     const NLM_F_REQUEST_ACK: u16 = 0x1 | 0x4;
     const IFF_UP: u32 = 1;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     let mut message = Vec::with_capacity(32);
     message.extend(32_u32.to_ne_bytes());
@@ -134,9 +135,10 @@ fn bring_up_loopback() -> nix::Result<()> {
     sendto(socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     let mut answer = [0_u8; 64];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    let code = answer.get(16..20).filter(|_| length >= 20).map_or(0, |bytes| {
-        i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    });
+    let code = answer
+        .get(16..20)
+        .filter(|_| length >= 20)
+        .map_or(0, |bytes| i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     if code == 0 { Ok(()) } else { Err(nix::errno::Errno::from_raw(-code)) }
 }
 
@@ -177,7 +179,6 @@ pub fn inside_network<T: Send + 'static>(
     .join()
     .unwrap_or_else(|_| Err(std::io::Error::other("panic inside a network namespace")))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -100,7 +100,9 @@ mod tests {
         let begun = crate::time::monotonic();
         let is_asleep = || {
             let text = std::fs::read_to_string(&status).unwrap_or_default();
-            let ignored = text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+            let ignored = text
+                .lines()
+                .find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
             text.contains("S (sleeping)") && ignored.is_some_and(|mask| mask & (1 << 16) != 0)
         };
         while !is_asleep() && begun.elapsed() < deadline {

@@ -59,9 +59,8 @@ impl Runtime {
     pub(super) fn sandbox_exists(&self, container: &Container) -> bool {
         let is_this_boot = container.labels.get(labels::BOOT).is_some_and(|boot| *boot == boot_id());
         let directory = self.sandbox_directory(&container.id);
-        let has_network = labels::pod_of(container).is_some_and(|pod| {
-            pod::uses_host_network(&pod) || Namespace::Network.is_pinned(&directory)
-        });
+        let has_network = labels::pod_of(container)
+            .is_some_and(|pod| pod::uses_host_network(&pod) || Namespace::Network.is_pinned(&directory));
         is_this_boot && has_network
     }
 
@@ -208,7 +207,11 @@ impl Runtime {
             ..Container::default()
         };
         let request = services::CreateContainerRequest { container: Some(container) };
-        self.containerd.containers().create(self.containerd.request(request)).await.map_err(failed("create pause"))?;
+        self.containerd
+            .containers()
+            .create(self.containerd.request(request))
+            .await
+            .map_err(failed("create pause"))?;
         let rootfs = vec![Mount {
             r#type: "bind".to_owned(),
             source: root.display().to_string(),
@@ -217,9 +220,18 @@ impl Runtime {
         }];
         let create =
             services::CreateTaskRequest { container_id: pause_id(sandbox), rootfs, ..Default::default() };
-        self.containerd.tasks().create(self.containerd.request(create)).await.map_err(failed("create pause task"))?;
+        self.containerd
+            .tasks()
+            .create(self.containerd.request(create))
+            .await
+            .map_err(failed("create pause task"))?;
         let start = services::StartRequest { container_id: pause_id(sandbox), ..Default::default() };
-        self.containerd.tasks().start(self.containerd.request(start)).await.map(drop).map_err(failed("start pause"))
+        self.containerd
+            .tasks()
+            .start(self.containerd.request(start))
+            .await
+            .map(drop)
+            .map_err(failed("start pause"))
     }
 
     /// Takes a sandbox down, its record last. Harmless if parts are gone.
@@ -242,17 +254,18 @@ impl Runtime {
         self.remove_container(&pause_id(sandbox)).await?;
         let directory = self.sandbox_directory(sandbox);
         let namespace = Namespace::Network.path(&directory);
-        self.network
-            .detach(sandbox, &namespace, id)
-            .await
-            .map_err(|error| RuntimeError::Unfit(format!("tear down network: {}", crate::images::chain(&error))))?;
+        self.network.detach(sandbox, &namespace, id).await.map_err(|error| {
+            RuntimeError::Unfit(format!("tear down network: {}", crate::images::chain(&error)))
+        })?;
         blocking(move || {
             let shm = directory.join("shm");
             if shm.exists() {
                 // EINVAL: it is not mounted.
                 match umount2(&shm, MntFlags::MNT_DETACH) {
                     Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-                    Err(errno) => return Err(RuntimeError::errno(format!("unmount {}", shm.display()))(errno)),
+                    Err(errno) => {
+                        return Err(RuntimeError::errno(format!("unmount {}", shm.display()))(errno));
+                    }
                 }
             }
             unpin(&directory)

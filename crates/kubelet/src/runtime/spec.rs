@@ -113,25 +113,79 @@ pub struct Blueprint<'a> {
 
 /// Capabilities of an ordinary container.
 const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
 
 /// All capabilities, in the kernel's order.
 pub const ALL_CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
 
 const MASKED: [&str; 12] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -200,7 +254,8 @@ fn process(blueprint: &Blueprint<'_>, security: &SecurityContext) -> Result<Valu
     let working_dir = blueprint.container.working_dir.as_deref().filter(|dir| !dir.is_empty());
     let cwd = working_dir.unwrap_or(if image.working_dir.is_empty() { "/" } else { &image.working_dir });
     let is_privileged = security.privileged == Some(true);
-    let capabilities = capabilities(security.capabilities.as_ref(), is_privileged, &blueprint.machine.capabilities);
+    let capabilities =
+        capabilities(security.capabilities.as_ref(), is_privileged, &blueprint.machine.capabilities);
     let adj = limits::oom_score_adj(blueprint.pod, blueprint.container, blueprint.machine.memory);
     Ok(json!({
         "user": {
@@ -248,7 +303,9 @@ fn arguments(blueprint: &Blueprint<'_>) -> Vec<String> {
     let lookup: BTreeMap<&str, &str> =
         blueprint.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let expand = |list: &Vec<String>| -> Vec<String> {
-        list.iter().map(|text| expand(text, |name| lookup.get(name).map(|value| (*value).to_owned()))).collect()
+        list.iter()
+            .map(|text| expand(text, |name| lookup.get(name).map(|value| (*value).to_owned())))
+            .collect()
     };
     let given = |list: &Option<Vec<String>>| list.as_ref().filter(|list| !list.is_empty()).map(expand);
     let command = given(&blueprint.container.command);
@@ -292,7 +349,11 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
 
 /// The capabilities that a container gets of those that we can give.
 #[must_use]
-pub fn capabilities(asked: Option<&Capabilities>, is_privileged: bool, available: &[&'static str]) -> Vec<&'static str> {
+pub fn capabilities(
+    asked: Option<&Capabilities>,
+    is_privileged: bool,
+    available: &[&'static str],
+) -> Vec<&'static str> {
     let full = |name: &String| {
         let upper = name.to_uppercase();
         if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
@@ -313,8 +374,10 @@ pub fn capabilities(asked: Option<&Capabilities>, is_privileged: bool, available
 }
 
 fn seccomp_of(blueprint: &Blueprint<'_>, security: &SecurityContext) -> Result<Option<Value>, RuntimeError> {
-    let pod_profile = pod::spec(blueprint.pod).security_context.as_ref().and_then(|c| c.seccomp_profile.as_ref());
-    let Some(SeccompProfile { type_, localhost_profile }) = security.seccomp_profile.as_ref().or(pod_profile) else {
+    let pod_profile =
+        pod::spec(blueprint.pod).security_context.as_ref().and_then(|c| c.seccomp_profile.as_ref());
+    let Some(SeccompProfile { type_, localhost_profile }) = security.seccomp_profile.as_ref().or(pod_profile)
+    else {
         return Ok(None);
     };
     match type_.as_str() {
@@ -324,11 +387,13 @@ fn seccomp_of(blueprint: &Blueprint<'_>, security: &SecurityContext) -> Result<O
             &blueprint.machine.capabilities,
         )))),
         "Localhost" => {
-            let path = blueprint.machine.seccomp_profiles.join(localhost_profile.as_deref().unwrap_or_default());
+            let path =
+                blueprint.machine.seccomp_profiles.join(localhost_profile.as_deref().unwrap_or_default());
             let text = std::fs::read(&path)
                 .map_err(RuntimeError::io(format!("read seccomp profile {}", path.display())))?;
-            let profile = serde_json::from_slice(&text)
-                .map_err(|error| RuntimeError::Unfit(format!("seccomp profile {}: {error}", path.display())))?;
+            let profile = serde_json::from_slice(&text).map_err(|error| {
+                RuntimeError::Unfit(format!("seccomp profile {}: {error}", path.display()))
+            })?;
             Ok(Some(profile))
         }
         _ => Ok(None),
@@ -361,7 +426,12 @@ fn mounts(blueprint: &Blueprint<'_>, is_privileged: bool) -> Value {
     let standard = [
         ("/proc", "proc", "proc", vec!["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", "tmpfs", vec!["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        ("/dev/pts", "devpts", "devpts", vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        (
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         ("/dev/mqueue", "mqueue", "mqueue", vec!["nosuid", "noexec", "nodev"]),
         ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", system]),
         ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", system]),

@@ -49,7 +49,9 @@ pub fn layers(mounts: &[Mount]) -> Vec<PathBuf> {
 fn read(layers: &[PathBuf], path: &str) -> String {
     for layer in layers {
         let Ok(root) = File::open(layer) else { continue };
-        let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
         let Ok(descriptor) = openat2(root.as_fd(), Path::new(path), how) else { continue };
         let mut text = String::new();
         // A bound, because the file is the image's.
@@ -97,7 +99,9 @@ fn resolve_in(
         _ if wanted.is_empty() => 0,
         (Ok(uid), _) => uid,
         (Err(_), Some(entry)) => entry.uid,
-        (Err(_), None) => return Err(RuntimeError::Unfit(format!("no user {wanted} in the image's /etc/passwd"))),
+        (Err(_), None) => {
+            return Err(RuntimeError::Unfit(format!("no user {wanted} in the image's /etc/passwd")));
+        }
     };
     if non_root == Some(true) && uid == 0 {
         let why = if as_user.is_some() {
@@ -116,7 +120,8 @@ fn resolve_in(
     if pod.and_then(|pod| pod.supplemental_groups_policy.as_deref()) != Some("Strict") {
         groups.extend(entry.iter().flat_map(|entry| memberships(group, &entry.name)));
     }
-    let extra = pod.into_iter().flat_map(|pod| pod.supplemental_groups.iter().flatten().chain(pod.fs_group.iter()));
+    let extra =
+        pod.into_iter().flat_map(|pod| pod.supplemental_groups.iter().flatten().chain(pod.fs_group.iter()));
     groups.extend(extra.filter_map(|gid| u32::try_from(*gid).ok()));
     groups.push(gid);
     groups.sort_unstable();
@@ -135,8 +140,9 @@ fn passwd_entry(passwd: &str, wanted: &str) -> Option<Entry> {
     passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, uid, gid, ..] = fields.as_slice() else { return None };
-        (*name == wanted || *uid == wanted)
-            .then(|| Some(Entry { name: (*name).to_owned(), uid: uid.parse().ok()?, gid: gid.parse().ok()? }))?
+        (*name == wanted || *uid == wanted).then(|| {
+            Some(Entry { name: (*name).to_owned(), uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+        })?
     })
 }
 
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn users() {
-        let numeric = |uid: i64| Some(SecurityContext { run_as_user: Some(uid), ..SecurityContext::default() });
+        let numeric =
+            |uid: i64| Some(SecurityContext { run_as_user: Some(uid), ..SecurityContext::default() });
         let cases = [
             (None, "", User { uid: 0, gid: 0, groups: vec![0] }),
             (None, "web", User { uid: 33, gid: 34, groups: vec![34, 50] }),

@@ -23,7 +23,9 @@ use crate::runtime::record::Record;
 use crate::worker::pods::Pods;
 
 /// Reads the first message.
-pub(super) async fn begin(mut input: Streaming<pb::ExecInput>) -> Result<(pb::ExecStart, Streaming<pb::ExecInput>), Status> {
+pub(super) async fn begin(
+    mut input: Streaming<pb::ExecInput>,
+) -> Result<(pb::ExecStart, Streaming<pb::ExecInput>), Status> {
     match input.message().await?.and_then(|message| message.input) {
         Some(Input::Start(start)) => Ok((start, input)),
         _ => Err(bad_request("the first message must be the start")),
@@ -81,10 +83,7 @@ async fn connect(mut process: Process, input: Streaming<pb::ExecInput>, sender: 
     let stdout = process.stdout.take();
     let stderr = process.stderr.take();
     let outputs = async {
-        tokio::join!(
-            pump(stdout, &sender, Output::Stdout),
-            pump(stderr, &sender, Output::Stderr),
-        );
+        tokio::join!(pump(stdout, &sender, Output::Stdout), pump(stderr, &sender, Output::Stderr),);
     };
     let feeding = feed(&process, input, stdin);
     let waiting = async {
@@ -130,7 +129,11 @@ async fn pump(pipe: Option<pipe::Receiver>, sender: &Sender, wrap: impl Fn(Bytes
 }
 
 /// Passes input on; whether the other end hung up.
-async fn feed(process: &Process, mut input: Streaming<pb::ExecInput>, mut stdin: Option<pipe::Sender>) -> bool {
+async fn feed(
+    process: &Process,
+    mut input: Streaming<pb::ExecInput>,
+    mut stdin: Option<pipe::Sender>,
+) -> bool {
     loop {
         match input.message().await.ok().flatten().and_then(|message| message.input) {
             Some(Input::Stdin(data)) => {
@@ -188,7 +191,9 @@ pub(super) fn attach(
                             stdin = None;
                         }
                     }
-                    Some(Input::Resize(size)) => drop(runtime.resize(&container, size.width, size.height).await),
+                    Some(Input::Resize(size)) => {
+                        drop(runtime.resize(&container, size.width, size.height).await)
+                    }
                     Some(Input::CloseStdin(_)) => stdin = None,
                     _ => {}
                 }
@@ -196,7 +201,8 @@ pub(super) fn attach(
         }
     });
     for (stream, wrap) in [("stdout", Output::Stdout as fn(Bytes) -> Output), ("stderr", Output::Stderr)] {
-        let (pods, id, container, path, sender) = (Arc::clone(pods), id.clone(), container.clone(), path.clone(), sender.clone());
+        let (pods, id, container, path, sender) =
+            (Arc::clone(pods), id.clone(), container.clone(), path.clone(), sender.clone());
         let ends_it = stream == "stdout";
         let feeding = feeding.abort_handle();
         daemon::tasks::spawn("attach-output", async move {
@@ -208,7 +214,9 @@ pub(super) fn attach(
             };
             let now = || pods.find(&id.namespace, &id.name, &id.uid).map(|(_, shown)| shown.observed);
             let (now, container) = (&now, &container);
-            let is_over = move || !now().is_some_and(|observed| observed.running().any(|record| record.id == *container));
+            let is_over = move || {
+                !now().is_some_and(|observed| observed.running().any(|record| record.id == *container))
+            };
             let (lines, mut taken) = mpsc::channel::<Bytes>(64);
             let passing = async {
                 while let Some(data) = taken.recv().await {
@@ -226,9 +234,15 @@ pub(super) fn attach(
             if ends_it {
                 feeding.abort();
                 let code = now().and_then(|observed| {
-                    observed.containers.iter().find(|record| record.id == *container)?.exit().map(|exit| exit.code)
+                    observed
+                        .containers
+                        .iter()
+                        .find(|record| record.id == *container)?
+                        .exit()
+                        .map(|exit| exit.code)
                 });
-                let status = outcome.map_or_else(|error| failure(&error.to_string()), |()| ending(code.unwrap_or(0)));
+                let status =
+                    outcome.map_or_else(|error| failure(&error.to_string()), |()| ending(code.unwrap_or(0)));
                 send(&sender, Output::Status(status.to_string().into())).await;
             }
         });

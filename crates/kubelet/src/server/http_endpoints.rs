@@ -10,7 +10,9 @@ use crate::worker::pods::Pods;
 pub(super) fn answer(pods: &Pods, request: &pb::HttpRequest) -> pb::HttpResponse {
     let path = request.path.split('?').next().unwrap_or_default();
     match path.trim_end_matches('/') {
-        "/healthz" | "/healthz/ping" | "/healthz/syncloop" => text(200, "text/plain; charset=utf-8", "ok".to_owned()),
+        "/healthz" | "/healthz/ping" | "/healthz/syncloop" => {
+            text(200, "text/plain; charset=utf-8", "ok".to_owned())
+        }
         "/pods" | "/runningpods" => {
             let items: Vec<_> = pods
                 .list()
@@ -31,7 +33,11 @@ pub(super) fn answer(pods: &Pods, request: &pb::HttpRequest) -> pb::HttpResponse
 }
 
 fn text(status: u32, kind: &str, body: String) -> pb::HttpResponse {
-    pb::HttpResponse { status, headers: [("content-type".to_owned(), kind.to_owned())].into(), body: body.into() }
+    pb::HttpResponse {
+        status,
+        headers: [("content-type".to_owned(), kind.to_owned())].into(),
+        body: body.into(),
+    }
 }
 
 fn metrics(pods: &Pods) -> String {

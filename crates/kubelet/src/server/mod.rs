@@ -40,16 +40,24 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 ///
 /// # Errors
 /// When the port or the TLS files cannot be had.
-pub async fn serve(flags: &Flags, pods: Arc<Pods>, shell: Shell) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+pub async fn serve(
+    flags: &Flags,
+    pods: Arc<Pods>,
+    shell: Shell,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let address = crate::build::listen_address(flags);
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let tls = ServerTls::load(ServerFiles {
         certificate: flags.tls_cert_file.clone(),
         key: flags.tls_private_key_file.clone(),
         client_ca: Some(flags.client_ca_file.clone()),
     })?;
     tls.watch(shell.shutdown.clone());
-    let front = Arc::new(Front { client_name: flags.client_name.clone(), node: NodeServer::new(NodeService::new(pods)) });
+    let front = Arc::new(Front {
+        client_name: flags.client_name.clone(),
+        node: NodeServer::new(NodeService::new(pods)),
+    });
     let serving = daemon::server::serve(listener, tls, Limits::default(), front, shell.shutdown);
     Ok(daemon::tasks::spawn("server", serving))
 }
@@ -67,7 +75,8 @@ impl Service for Front {
         if let Err(status) = admit(&self.client_name, &peer) {
             return status.into_http();
         }
-        let request = request.map(|body| tonic::body::Body::new(body.map_err(|error| Status::internal(error.to_string()))));
+        let request = request
+            .map(|body| tonic::body::Body::new(body.map_err(|error| Status::internal(error.to_string()))));
         let mut node = self.node.clone();
         match tonic::codegen::Service::call(&mut node, request).await {
             Ok(response) => response,
@@ -150,7 +159,9 @@ fn container_name(pod: &Pod, wanted: &str) -> Result<String, Status> {
     if !wanted.is_empty() {
         return match pod::container(pod, wanted) {
             Some(_) => Ok(wanted.to_owned()),
-            None => Err(bad_request(format!("container {wanted} is not valid for pod {}", pod::id(pod).name))),
+            None => {
+                Err(bad_request(format!("container {wanted} is not valid for pod {}", pod::id(pod).name)))
+            }
         };
     }
     if let Some(default) = pod::annotation(pod, "kubectl.kubernetes.io/default-container") {
@@ -199,20 +210,31 @@ impl Node for NodeService {
     type PortForwardStream = Answers<pb::PortForwardData>;
     type HttpStream = Answers<pb::HttpResponse>;
 
-    async fn logs(&self, request: tonic::Request<pb::LogsRequest>) -> Result<tonic::Response<Self::LogsStream>, Status> {
+    async fn logs(
+        &self,
+        request: tonic::Request<pb::LogsRequest>,
+    ) -> Result<tonic::Response<Self::LogsStream>, Status> {
         let request = request.into_inner();
         let found = self.find(request.pod.as_ref())?;
         let options = log_options(&request)?;
         let id = pod::id(&found.pod);
         let observed = &found.shown.observed;
-        let record = if request.previous { observed.previous(&found.container) } else { observed.latest(&found.container) };
+        let record = if request.previous {
+            observed.previous(&found.container)
+        } else {
+            observed.latest(&found.container)
+        };
         let Some(record) = record else {
             let what = if request.previous { "previous terminated container" } else { "container" };
             let state = if request.previous { "not found" } else { "waiting to start: ContainerCreating" };
-            return Err(bad_request(format!("{what} \"{}\" in pod \"{}\" is {state}", found.container, id.name)));
+            return Err(bad_request(format!(
+                "{what} \"{}\" in pod \"{}\" is {state}",
+                found.container, id.name
+            )));
         };
         let record_id = record.id.clone();
-        let path = logs::path(&self.pods.tools().runtime.settings().logs, &id, &found.container, record.attempt);
+        let path =
+            logs::path(&self.pods.tools().runtime.settings().logs, &id, &found.container, record.attempt);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
         let pods = Arc::clone(&self.pods);
         daemon::tasks::spawn("logs", async move {
@@ -229,7 +251,10 @@ impl Node for NodeService {
         Ok(tonic::Response::new(Box::pin(chunks)))
     }
 
-    async fn exec(&self, request: tonic::Request<Streaming<pb::ExecInput>>) -> Result<tonic::Response<Self::ExecStream>, Status> {
+    async fn exec(
+        &self,
+        request: tonic::Request<Streaming<pb::ExecInput>>,
+    ) -> Result<tonic::Response<Self::ExecStream>, Status> {
         let (start, input) = exec::begin(request.into_inner()).await?;
         let found = self.find(start.pod.as_ref())?;
         let container = found.running()?.id.clone();
@@ -237,7 +262,10 @@ impl Node for NodeService {
         Ok(tonic::Response::new(output))
     }
 
-    async fn attach(&self, request: tonic::Request<Streaming<pb::ExecInput>>) -> Result<tonic::Response<Self::AttachStream>, Status> {
+    async fn attach(
+        &self,
+        request: tonic::Request<Streaming<pb::ExecInput>>,
+    ) -> Result<tonic::Response<Self::AttachStream>, Status> {
         let (start, input) = exec::begin(request.into_inner()).await?;
         let found = self.find(start.pod.as_ref())?;
         let record = found.running()?.clone();
@@ -265,7 +293,10 @@ impl Node for NodeService {
         Ok(tonic::Response::new(pb::Chunk { data: summary.to_string().into() }))
     }
 
-    async fn http(&self, request: tonic::Request<pb::HttpRequest>) -> Result<tonic::Response<Self::HttpStream>, Status> {
+    async fn http(
+        &self,
+        request: tonic::Request<pb::HttpRequest>,
+    ) -> Result<tonic::Response<Self::HttpStream>, Status> {
         let answer = http_endpoints::answer(&self.pods, &request.into_inner());
         Ok(tonic::Response::new(Box::pin(tokio_stream::once(Ok(answer)))))
     }

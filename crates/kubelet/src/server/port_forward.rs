@@ -31,7 +31,9 @@ pub(super) async fn forward(
 ) -> Result<Answers<pb::PortForwardData>, Status> {
     let port = u16::try_from(port).map_err(|_| bad_request(format!("{port} is not a port")))?;
     let connection = runtime.dial(Some(sandbox), port).await;
-    let connection = connection.map_err(|error| bad_request(format!("failed to connect to localhost:{port} inside the pod: {error}")))?;
+    let connection = connection.map_err(|error| {
+        bad_request(format!("failed to connect to localhost:{port} inside the pod: {error}"))
+    })?;
     let (mut reader, mut writer) = connection.into_split();
     let (sender, receiver) = mpsc::channel(64);
     daemon::tasks::spawn("port-forward-in", async move {
@@ -51,8 +53,11 @@ pub(super) async fn forward(
                 read = reader.read(&mut buffer) => read.unwrap_or(0),
                 () = sender.closed() => return,
             };
-            let message =
-                if length == 0 { Message::Close(true) } else { Message::Data(Bytes::copy_from_slice(&buffer[..length])) };
+            let message = if length == 0 {
+                Message::Close(true)
+            } else {
+                Message::Data(Bytes::copy_from_slice(&buffer[..length]))
+            };
             let sent = sender.send(Ok(pb::PortForwardData { message: Some(message) })).await;
             if length == 0 || sent.is_err() {
                 return;

@@ -79,7 +79,8 @@ fn parse_devices(text: &str) -> Vec<Value> {
     lines
         .filter(|(name, _)| name.trim() != "lo")
         .filter_map(|(name, rest)| {
-            let numbers: Vec<u64> = rest.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+            let numbers: Vec<u64> =
+                rest.split_whitespace().filter_map(|number| number.parse().ok()).collect();
             (numbers.len() >= 11).then(|| {
                 json!({
                     "name": name.trim(), "rxBytes": numbers[0], "rxErrors": numbers[2],
@@ -97,6 +98,9 @@ mod tests {
     #[test]
     fn devices() {
         let text = "Inter-| Receive\n face |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 2 3 0 0 0 0 0 20 4 5 0 0 0 0 0\n";
-        assert_eq!(parse_devices(text), [json!({"name": "eth0", "rxBytes": 10, "rxErrors": 3, "txBytes": 20, "txErrors": 5})]);
+        assert_eq!(
+            parse_devices(text),
+            [json!({"name": "eth0", "rxBytes": 10, "rxErrors": 3, "txBytes": 20, "txErrors": 5})]
+        );
     }
 }

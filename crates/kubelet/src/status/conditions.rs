@@ -39,10 +39,8 @@ pub(super) fn conditions(inputs: &Inputs<'_>, status: &PodStatus, now: Timestamp
     ];
     let names = own.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let foreign = old.iter().filter(|condition| !names.contains(&condition.type_.as_str())).cloned();
-    let mut all: Vec<PodCondition> = own
-        .into_iter()
-        .map(|(name, finding)| condition(inputs, name, finding, &old, now))
-        .collect();
+    let mut all: Vec<PodCondition> =
+        own.into_iter().map(|(name, finding)| condition(inputs, name, finding, &old, now)).collect();
     all.extend(foreign);
     all
 }
@@ -90,8 +88,7 @@ fn initialized(inputs: &Inputs<'_>, status: &PodStatus, phase: &str) -> Finding 
         return Finding { is_true: true, reason: Some("PodCompleted"), message: None };
     }
     // A sidecar that restarts does not undo what was reached.
-    let has_begun =
-        status.container_statuses.iter().flatten().any(|status| status.container_id.is_some());
+    let has_begun = status.container_statuses.iter().flatten().any(|status| status.container_id.is_some());
     if has_begun {
         return Finding::TRUE;
     }
@@ -129,11 +126,7 @@ fn containers_ready(inputs: &Inputs<'_>, status: &PodStatus, phase: &str) -> Fin
 
 fn ready(inputs: &Inputs<'_>, containers: &Finding, old: &[PodCondition], phase: &str) -> Finding {
     if !containers.is_true {
-        return Finding {
-            is_true: false,
-            reason: containers.reason,
-            message: containers.message.clone(),
-        };
+        return Finding { is_true: false, reason: containers.reason, message: containers.message.clone() };
     }
     debug_assert!(!matches!(phase, "Succeeded" | "Failed"), "containers of a pod that is over are not ready");
     let missing: Vec<String> = pod::spec(inputs.pod)
@@ -141,7 +134,10 @@ fn ready(inputs: &Inputs<'_>, containers: &Finding, old: &[PodCondition], phase:
         .iter()
         .flatten()
         .filter_map(|gate| match old.iter().find(|condition| condition.type_ == gate.condition_type) {
-            None => Some(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)),
+            None => Some(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
             Some(condition) if condition.status != "True" => Some(format!(
                 "the status of pod readiness gate \"{}\" is not \"True\", but {}",
                 gate.condition_type, condition.status

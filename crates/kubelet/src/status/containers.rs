@@ -30,7 +30,8 @@ fn status(inputs: &Inputs<'_>, role: Role, container: &Container, has_init: bool
     let latest = inputs.observed.latest(&container.name);
     let (state, last_state) = states(inputs, role, container, has_init, latest);
     let is_running = latest.is_some_and(Record::is_running);
-    let probed = |set: &std::collections::HashSet<String>| latest.is_some_and(|record| set.contains(&record.id));
+    let probed =
+        |set: &std::collections::HashSet<String>| latest.is_some_and(|record| set.contains(&record.id));
     let started = is_running && probed(&inputs.probes.started);
     let ready = match role {
         Role::Init => state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0),

@@ -7,11 +7,9 @@
 
 mod conditions;
 mod containers;
-pub mod writer;
 #[cfg(test)]
 mod tests;
-
-
+pub mod writer;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -77,7 +75,9 @@ pub fn pod_status(inputs: &Inputs<'_>, now: Timestamp) -> PodStatus {
         qos_class: Some(pod::qos_class(pod).as_str().to_owned()),
         start_time: old.start_time.clone().or_else(|| Some(api_time(now))),
         host_ip: inputs.host_addresses.first().map(ToString::to_string),
-        host_ips: Some(inputs.host_addresses.iter().map(|address| HostIP { ip: address.to_string() }).collect()),
+        host_ips: Some(
+            inputs.host_addresses.iter().map(|address| HostIP { ip: address.to_string() }).collect(),
+        ),
         pod_ip: addresses.first().cloned(),
         pod_ips: (!addresses.is_empty())
             .then(|| addresses.iter().map(|address| PodIP { ip: address.clone() }).collect()),
@@ -136,9 +136,9 @@ fn phase(inputs: &Inputs<'_>, init: &[ContainerStatus], main: &[ContainerStatus]
     let mut init_failed = false;
     for (container, status) in pod::init_containers(inputs.pod).iter().zip(init) {
         let state = status.state.clone().unwrap_or_default();
-        let ended = state
-            .terminated
-            .or_else(|| status.last_state.clone().and_then(|last| last.terminated).filter(|_| state.running.is_none()));
+        let ended = state.terminated.or_else(|| {
+            status.last_state.clone().and_then(|last| last.terminated).filter(|_| state.running.is_none())
+        });
         match (pod::init_role(container), ended) {
             (Role::Sidecar, _) => pending |= status.started != Some(true) && !has_begun(main),
             (_, Some(ended)) => init_failed |= ended.exit_code != 0,

@@ -16,17 +16,19 @@ fn of(pod: &Pod, observed: &Observed, stage: &Stage, waiting: &[(&str, &str)]) -
     let probes = ProbeResults { started: ids(), ready: ids(), ..ProbeResults::default() };
     let waiting: HashMap<String, Waiting> = waiting
         .iter()
-        .map(|(name, reason)| ((*name).to_owned(), Waiting { reason: (*reason).to_owned(), message: String::new() }))
+        .map(|(name, reason)| {
+            ((*name).to_owned(), Waiting { reason: (*reason).to_owned(), message: String::new() })
+        })
         .collect();
     let host = ["192.0.2.1".parse().expect("an address")];
-    let inputs =
-        Inputs { pod, stage, observed, probes: &probes, waiting: &waiting, host_addresses: &host };
+    let inputs = Inputs { pod, stage, observed, probes: &probes, waiting: &waiting, host_addresses: &host };
     pod_status(&inputs, now())
 }
 
 fn phase(spec: Value, states: &[(&str, State)], stage: &Stage) -> String {
     let pod = a_pod(spec);
-    let observed = with_sandbox(states.iter().map(|(name, state)| record(&pod, name, 0, state.clone())).collect());
+    let observed =
+        with_sandbox(states.iter().map(|(name, state)| record(&pod, name, 0, state.clone())).collect());
     of(&pod, &observed, stage, &[]).phase.expect("a phase")
 }
 
@@ -82,16 +84,20 @@ fn waiting_and_last_states() {
     assert!(now_["running"].is_object() && last["terminated"]["exitCode"] == 3, "{now_} {last}");
     let with_init = a_pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
     let status = of(&with_init, &with_sandbox(vec![]), &Stage::Syncing, &[]);
-    let reason = status.container_statuses.expect("statuses")[0].state.clone().and_then(|state| state.waiting?.reason);
+    let reason =
+        status.container_statuses.expect("statuses")[0].state.clone().and_then(|state| state.waiting?.reason);
     assert_eq!(reason.as_deref(), Some("PodInitializing"));
 }
 
 #[test]
 fn conditions() {
-    let mut pod = a_pod(json!({"readinessGates": [{"conditionType": "example.com/gate"}], "containers": [{"name": "c"}]}));
+    let mut pod = a_pod(
+        json!({"readinessGates": [{"conditionType": "example.com/gate"}], "containers": [{"name": "c"}]}),
+    );
     let get = |pod: &Pod, observed: &Observed, name: &str| {
         let status = of(pod, observed, &Stage::Syncing, &[]);
-        let found = status.conditions.expect("conditions").into_iter().find(|condition| condition.type_ == name);
+        let found =
+            status.conditions.expect("conditions").into_iter().find(|condition| condition.type_ == name);
         let found = found.unwrap_or_else(|| panic!("no {name}"));
         (found.status, found.reason.unwrap_or_default())
     };
@@ -110,5 +116,8 @@ fn conditions() {
     assert_eq!(get(&pod, &running, "example.com/gate"), pair("True", ""), "foreign conditions stay");
     let kept = of(&pod, &running, &Stage::Syncing, &[]).conditions.expect("conditions");
     let ready = kept.iter().find(|condition| condition.type_ == "Ready").expect("ready");
-    assert_eq!(ready.last_transition_time.as_ref().map(|time| time.0.to_string()).as_deref(), Some("2020-01-01T00:00:00Z"));
+    assert_eq!(
+        ready.last_transition_time.as_ref().map(|time| time.0.to_string()).as_deref(),
+        Some("2020-01-01T00:00:00Z")
+    );
 }

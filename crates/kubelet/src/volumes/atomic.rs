@@ -25,7 +25,9 @@ pub struct Payload {
 /// When a path leads out of the directory, or writing fails.
 pub fn write(directory: &Path, files: &BTreeMap<String, Payload>, group: Option<u32>) -> io::Result<()> {
     for path in files.keys() {
-        let is_inside = !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        let is_inside = !path.is_empty()
+            && !path.starts_with('/')
+            && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if !is_inside || path.starts_with("..") {
             return Err(io::Error::other(format!("path {path:?} leads out of the volume")));
         }
@@ -74,12 +76,15 @@ fn is_same(current: &Path, files: &BTreeMap<String, Payload>) -> bool {
         }
     }
     count == files.len()
-        && files.iter().all(|(path, payload)| std::fs::read(current.join(path)).is_ok_and(|data| data == payload.data))
+        && files
+            .iter()
+            .all(|(path, payload)| std::fs::read(current.join(path)).is_ok_and(|data| data == payload.data))
 }
 
 /// Links for the first part of every path; those of vanished files go.
 fn link_names(directory: &Path, files: &BTreeMap<String, Payload>) -> io::Result<()> {
-    let wanted: std::collections::BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
+    let wanted: std::collections::BTreeSet<&str> =
+        files.keys().filter_map(|path| path.split('/').next()).collect();
     for name in &wanted {
         let link = directory.join(name);
         if std::fs::symlink_metadata(&link).is_err() {
@@ -102,7 +107,9 @@ mod tests {
 
     fn files(list: &[(&str, &str)]) -> BTreeMap<String, Payload> {
         list.iter()
-            .map(|(path, data)| ((*path).to_owned(), Payload { data: data.as_bytes().to_vec(), mode: 0o644, owner: None }))
+            .map(|(path, data)| {
+                ((*path).to_owned(), Payload { data: data.as_bytes().to_vec(), mode: 0o644, owner: None })
+            })
             .collect()
     }
 

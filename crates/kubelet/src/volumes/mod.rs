@@ -95,7 +95,10 @@ impl Volumes {
             std::fs::create_dir_all(&directory).map_err(io)?;
             if empty.medium.as_deref() == Some("Memory") && !is_mounted(&directory) {
                 let limit = empty.size_limit.as_ref().and_then(|limit| limit.0.parse::<api::Quantity>().ok());
-                let options = limit.map_or_else(|| "mode=1777".to_owned(), |limit| format!("mode=1777,size={}", limit.units()));
+                let options = limit.map_or_else(
+                    || "mode=1777".to_owned(),
+                    |limit| format!("mode=1777,size={}", limit.units()),
+                );
                 let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
                 mount(Some("tmpfs"), &directory, Some("tmpfs"), flags, Some(options.as_str()))
                     .map_err(|errno| io(errno.into()))?;
@@ -109,12 +112,17 @@ impl Volumes {
             let directory = self.directory(&uid, kind, &volume.name);
             let expires_soon = projected::token_needs_renewal(&directory, crate::time::now());
             let files =
-                projected::files(pod, &volume.name, &source, self.cluster.as_ref(), &directory, expires_soon).await?;
+                projected::files(pod, &volume.name, &source, self.cluster.as_ref(), &directory, expires_soon)
+                    .await?;
             let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
-            atomic::write(&directory, &files, group.and_then(|group| u32::try_from(group).ok())).map_err(io)?;
+            atomic::write(&directory, &files, group.and_then(|group| u32::try_from(group).ok()))
+                .map_err(io)?;
             return Ok(directory);
         }
-        Err(VolumeError::Unfit { volume: volume.name.clone(), why: "this kind of volume is not supported on this node".to_owned() })
+        Err(VolumeError::Unfit {
+            volume: volume.name.clone(),
+            why: "this kind of volume is not supported on this node".to_owned(),
+        })
     }
 
     /// The mounts of one container.
@@ -132,10 +140,13 @@ impl Volumes {
         let mut mounts = Vec::new();
         for (number, wanted) in container.volume_mounts.iter().flatten().enumerate() {
             let unfit = |why: String| VolumeError::Unfit { volume: wanted.name.clone(), why };
-            let base = paths.get(&wanted.name).ok_or_else(|| unfit("the pod has no such volume".to_owned()))?;
+            let base =
+                paths.get(&wanted.name).ok_or_else(|| unfit("the pod has no such volume".to_owned()))?;
             let sub_path = match (&wanted.sub_path, &wanted.sub_path_expr) {
                 (_, Some(expression)) if !expression.is_empty() => {
-                    let find = |name: &str| environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+                    let find = |name: &str| {
+                        environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+                    };
                     Some(expand(expression, find))
                 }
                 (Some(path), _) if !path.is_empty() => Some(path.clone()),
@@ -144,7 +155,12 @@ impl Volumes {
             let source = match sub_path {
                 None => base.clone(),
                 Some(sub_path) => {
-                    let target = self.pod_directory(&uid).join("volume-subpaths").join(&wanted.name).join(&container.name).join(number.to_string());
+                    let target = self
+                        .pod_directory(&uid)
+                        .join("volume-subpaths")
+                        .join(&wanted.name)
+                        .join(&container.name)
+                        .join(number.to_string());
                     subpath::bind(base, &sub_path, &target)
                         .map_err(|source| VolumeError::Io { volume: wanted.name.clone(), source })?;
                     target
@@ -206,7 +222,10 @@ fn remove_directory(directory: &Path) -> io::Result<()> {
 /// Mount points, as the kernel lists them.
 fn mount_points() -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines().filter_map(|line| line.split(' ').nth(4)).map(|path| PathBuf::from(path.replace("\\040", " "))).collect()
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|path| PathBuf::from(path.replace("\\040", " ")))
+        .collect()
 }
 
 fn is_mounted(path: &Path) -> bool {
@@ -215,7 +234,8 @@ fn is_mounted(path: &Path) -> bool {
 
 /// Unmounts everything below a directory, the deepest first.
 fn unmount_below(directory: &Path) -> io::Result<()> {
-    let mut points: Vec<PathBuf> = mount_points().into_iter().filter(|point| point.starts_with(directory)).collect();
+    let mut points: Vec<PathBuf> =
+        mount_points().into_iter().filter(|point| point.starts_with(directory)).collect();
     points.reverse();
     for point in points {
         umount2(&point, MntFlags::MNT_DETACH)

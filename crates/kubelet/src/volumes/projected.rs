@@ -31,8 +31,13 @@ pub fn source(volume: &Volume) -> Option<(&'static str, Source)> {
     let mode = |mode: Option<i32>| u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644);
     let one = |kind, default, part| Some((kind, Source { default_mode: mode(default), parts: vec![part] }));
     if let Some(map) = &volume.config_map {
-        let part = ConfigMapProjection { name: map.name.clone(), items: map.items.clone(), optional: map.optional };
-        return one("configmap", map.default_mode, VolumeProjection { config_map: Some(part), ..VolumeProjection::default() });
+        let part =
+            ConfigMapProjection { name: map.name.clone(), items: map.items.clone(), optional: map.optional };
+        return one(
+            "configmap",
+            map.default_mode,
+            VolumeProjection { config_map: Some(part), ..VolumeProjection::default() },
+        );
     }
     if let Some(secret) = &volume.secret {
         let part = SecretProjection {
@@ -40,11 +45,19 @@ pub fn source(volume: &Volume) -> Option<(&'static str, Source)> {
             items: secret.items.clone(),
             optional: secret.optional,
         };
-        return one("secret", secret.default_mode, VolumeProjection { secret: Some(part), ..VolumeProjection::default() });
+        return one(
+            "secret",
+            secret.default_mode,
+            VolumeProjection { secret: Some(part), ..VolumeProjection::default() },
+        );
     }
     if let Some(downward) = &volume.downward_api {
         let part = DownwardAPIProjection { items: downward.items.clone() };
-        return one("downward-api", downward.default_mode, VolumeProjection { downward_api: Some(part), ..VolumeProjection::default() });
+        return one(
+            "downward-api",
+            downward.default_mode,
+            VolumeProjection { downward_api: Some(part), ..VolumeProjection::default() },
+        );
     }
     let projected = volume.projected.as_ref()?;
     let parts = projected.sources.clone().unwrap_or_default();
@@ -76,27 +89,37 @@ pub(super) async fn files(
     let object = |source: ClusterError| VolumeError::Object { volume: volume.to_owned(), source };
     let unfit = |why: String| VolumeError::Unfit { volume: volume.to_owned(), why };
     let mut files = BTreeMap::new();
-    let mut put = |path: &str, data: Vec<u8>, mode: u32, owner| files.insert(path.to_owned(), Payload { data, mode, owner });
+    let mut put = |path: &str, data: Vec<u8>, mode: u32, owner| {
+        files.insert(path.to_owned(), Payload { data, mode, owner })
+    };
     for part in &source.parts {
         if let Some(wanted) = &part.config_map {
             let data = match cluster.config_map(&namespace, &wanted.name).await {
                 Ok(map) => {
-                    let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-                    text.chain(map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()))).collect()
+                    let text = map
+                        .data
+                        .iter()
+                        .flatten()
+                        .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+                    text.chain(
+                        map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())),
+                    )
+                    .collect()
                 }
                 Err(ClusterError::NotFound { .. }) if wanted.optional == Some(true) => BTreeMap::new(),
                 Err(error) => return Err(object(error)),
             };
-            let chosen = choose(&data, wanted.items.as_deref(), wanted.optional, source.default_mode).map_err(|key| {
-                unfit(format!("references non-existent config key: {key}"))
-            })?;
+            let chosen = choose(&data, wanted.items.as_deref(), wanted.optional, source.default_mode)
+                .map_err(|key| unfit(format!("references non-existent config key: {key}")))?;
             for (path, data, mode) in chosen {
                 put(&path, data, mode, None);
             }
         }
         if let Some(wanted) = &part.secret {
             let data = match cluster.secret(&namespace, &wanted.name).await {
-                Ok(secret) => secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
+                Ok(secret) => {
+                    secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+                }
                 Err(ClusterError::NotFound { .. }) if wanted.optional == Some(true) => BTreeMap::new(),
                 Err(error) => return Err(object(error)),
             };
@@ -167,7 +190,11 @@ async fn fetch_token(
     let account = pod::spec(pod).service_account_name.as_deref().unwrap_or("default");
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
-            audiences: wanted.audience.clone().filter(|audience| !audience.is_empty()).map(|audience| vec![audience]),
+            audiences: wanted
+                .audience
+                .clone()
+                .filter(|audience| !audience.is_empty())
+                .map(|audience| vec![audience]),
             expiration_seconds: Some(wanted.expiration_seconds.unwrap_or(3600)),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
@@ -181,7 +208,9 @@ async fn fetch_token(
     let answer = cluster.token(&id.namespace, account, &request).await?;
     let status = answer.status.unwrap_or_default();
     let (Some(token), Some(expires)) = (status.token, status.expiration_timestamp) else {
-        return Err(ClusterError::Other(format!("token request for service account {account} was answered without a token")));
+        return Err(ClusterError::Other(format!(
+            "token request for service account {account} was answered without a token"
+        )));
     };
     let now = crate::time::now();
     // At four fifths of its life, as upstream does, and not later than a day.

@@ -45,7 +45,9 @@ fn resolve(base: &Path, sub_path: &str) -> io::Result<OwnedFd> {
         walked.push(part);
         // From the volume's root each time, so that links inside it work.
         let root = File::open(base)?;
-        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         current = match openat2(root.as_fd(), &walked, how) {
             Ok(found) => found,
             Err(nix::errno::Errno::ENOENT) => {

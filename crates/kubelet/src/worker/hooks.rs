@@ -11,9 +11,20 @@ use crate::runtime::Runtime;
 ///
 /// # Errors
 /// What went wrong.
-pub async fn run(runtime: &Runtime, hook: &LifecycleHandler, target: &Target<'_>, limit: Duration) -> Result<(), String> {
+pub async fn run(
+    runtime: &Runtime,
+    hook: &LifecycleHandler,
+    target: &Target<'_>,
+    limit: Duration,
+) -> Result<(), String> {
     if let Some(exec) = &hook.exec {
-        return check::exec_command(runtime, target.container, exec.command.as_deref().unwrap_or_default(), limit).await;
+        return check::exec_command(
+            runtime,
+            target.container,
+            exec.command.as_deref().unwrap_or_default(),
+            limit,
+        )
+        .await;
     }
     let work = async {
         if let Some(http) = &hook.http_get {
@@ -25,5 +36,7 @@ pub async fn run(runtime: &Runtime, hook: &LifecycleHandler, target: &Target<'_>
             Err("the hook names no action".to_owned())
         }
     };
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(format!("hook did not end within {limit:?}")))
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("hook did not end within {limit:?}")))
 }

@@ -88,7 +88,9 @@ impl Plan {
 /// long enough.
 fn backoff_after(record: &Record) -> u32 {
     match record.exit() {
-        Some(exit) if elapsed(record.created_at, exit.finished_at) <= BACKOFF_FORGIVEN => record.backoff_seconds,
+        Some(exit) if elapsed(record.created_at, exit.finished_at) <= BACKOFF_FORGIVEN => {
+            record.backoff_seconds
+        }
         _ => 0,
     }
 }

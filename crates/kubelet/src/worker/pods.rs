@@ -127,7 +127,10 @@ impl Pods {
                 }
                 tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "found an orphaned pod");
                 let pod = pod.clone().unwrap_or_else(|| bare(id));
-                entries.insert(id.uid.clone(), self.start(Desired { pod: Arc::new(pod), is_gone: true, eviction: None }));
+                entries.insert(
+                    id.uid.clone(),
+                    self.start(Desired { pod: Arc::new(pod), is_gone: true, eviction: None }),
+                );
             }
         }
         let known: Vec<String> = self.entries.lock().keys().cloned().collect();
@@ -172,7 +175,10 @@ impl Pods {
     #[must_use]
     pub fn list(&self) -> Vec<(Arc<Pod>, Shown)> {
         let entries = self.entries.lock();
-        entries.values().map(|entry| (Arc::clone(&entry.desired.borrow().pod), entry.shown.borrow().clone())).collect()
+        entries
+            .values()
+            .map(|entry| (Arc::clone(&entry.desired.borrow().pod), entry.shown.borrow().clone()))
+            .collect()
     }
 }
 

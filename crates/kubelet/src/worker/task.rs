@@ -230,7 +230,8 @@ impl Worker {
             let (cluster, pod) = (Arc::clone(&self.tools.cluster), Arc::clone(pod));
             Arc::new(move |container, message| {
                 let field_path = Some(format!("spec.containers{{{container}}}"));
-                cluster.tell_pod(&pod, Happening { is_warning: true, reason: "Unhealthy", message, field_path });
+                cluster
+                    .tell_pod(&pod, Happening { is_warning: true, reason: "Unhealthy", message, field_path });
             })
         };
         if matches!(self.stage, Stage::Syncing) {
@@ -262,7 +263,11 @@ impl Worker {
         self.waiting.retain(|_, waiting| waiting.reason != "CrashLoopBackOff");
         for name in plan.backing_off.keys() {
             let seconds = observed.latest(name).map_or(0, |record| record.backoff_seconds);
-            let pretty = if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) };
+            let pretty = if seconds < 60 {
+                format!("{seconds}s")
+            } else {
+                format!("{}m{}s", seconds / 60, seconds % 60)
+            };
             let message = format!(
                 "back-off {pretty} restarting failed container={name} pod={}_{}({})",
                 self.id.name, self.id.namespace, self.id.uid
@@ -280,18 +285,21 @@ impl Worker {
                 for sandbox in &observed.sandboxes {
                     self.tools.runtime.release_sandbox(&self.id, &sandbox.id).await?;
                 }
-                self.tools.volumes.remove(&self.id.uid).map_err(|error| Trouble(format!("remove volumes: {error}")))?;
+                self.tools
+                    .volumes
+                    .remove(&self.id.uid)
+                    .map_err(|error| Trouble(format!("remove volumes: {error}")))?;
                 self.tools.runtime.cgroups().remove_pod(&self.id.uid)?;
                 self.is_torn_down = true;
                 Ok(Next::Again)
             }
             Action::Remove => self.remove(observed).await,
-            Action::FinishDeletion => {
-                match self.tools.cluster.delete_pod(&self.id).await {
-                    Ok(()) | Err(ClusterError::NotFound { .. } | ClusterError::Conflict(_)) => Ok(Next::Wait(REFRESH)),
-                    Err(error) => Err(error.into()),
+            Action::FinishDeletion => match self.tools.cluster.delete_pod(&self.id).await {
+                Ok(()) | Err(ClusterError::NotFound { .. } | ClusterError::Conflict(_)) => {
+                    Ok(Next::Wait(REFRESH))
                 }
-            }
+                Err(error) => Err(error.into()),
+            },
             Action::Retire => Ok(Next::Retire),
             Action::Wake(time) => Ok(Next::Wait(time)),
         }
@@ -368,7 +376,12 @@ impl Worker {
         Ok(Next::Wait(wait))
     }
 
-    async fn create_sandbox(&mut self, pod: &Arc<Pod>, observed: &Observed, attempt: u32) -> Result<(), Trouble> {
+    async fn create_sandbox(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &Observed,
+        attempt: u32,
+    ) -> Result<(), Trouble> {
         for old in &observed.sandboxes {
             self.tools.runtime.remove_sandbox(&self.id, &old.id).await?;
         }
@@ -381,42 +394,69 @@ impl Worker {
     }
 
     /// Starts one container; an error is what it waits for, and how long.
-    async fn start(&mut self, pod: &Arc<Pod>, observed: &Observed, start: &Start) -> Result<(), (Waiting, Duration)> {
-        let waits = |reason: &str, message: String, time| (Waiting { reason: reason.to_owned(), message }, time);
+    async fn start(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &Observed,
+        start: &Start,
+    ) -> Result<(), (Waiting, Duration)> {
+        let waits =
+            |reason: &str, message: String, time| (Waiting { reason: reason.to_owned(), message }, time);
         let Some((_, container)) = pod::container(pod, &start.name) else { return Ok(()) };
         let Some(sandbox) = observed.sandbox() else { return Ok(()) };
         let name = container.name.as_str();
         let image_name = container.image.clone().unwrap_or_default();
         let policy = PullPolicy::of(container.image_pull_policy.as_deref(), &image_name);
         let credentials = self.credentials(pod).await;
-        let on_pull = || self.tell(pod, false, "Pulling", format!("Pulling image \"{image_name}\""), Some(name));
-        let obtained = self.tools.images.ensure(&image_name, policy, &credentials, &on_pull).boxed().await.map_err(|error| {
-            let time = if let ImageError::BackOff { left, .. } = &error { *left } else { Duration::from_millis(100) };
-            let (is_warning, reason) = match &error {
-                ImageError::BackOff { .. } => (false, "BackOff"),
-                ImageError::InvalidName { .. } => (true, "InspectFailed"),
-                ImageError::NeverPull(_) => (true, "ErrImageNeverPull"),
-                _ => (true, "Failed"),
-            };
-            self.tell(pod, is_warning, reason, error.to_string(), Some(name));
-            let time = if matches!(error, ImageError::InvalidName { .. } | ImageError::NeverPull(_)) { RETRY_LONGEST } else { time };
-            waits(error.reason(), error.to_string(), time)
-        })?;
+        let on_pull =
+            || self.tell(pod, false, "Pulling", format!("Pulling image \"{image_name}\""), Some(name));
+        let obtained =
+            self.tools.images.ensure(&image_name, policy, &credentials, &on_pull).boxed().await.map_err(
+                |error| {
+                    let time = if let ImageError::BackOff { left, .. } = &error {
+                        *left
+                    } else {
+                        Duration::from_millis(100)
+                    };
+                    let (is_warning, reason) = match &error {
+                        ImageError::BackOff { .. } => (false, "BackOff"),
+                        ImageError::InvalidName { .. } => (true, "InspectFailed"),
+                        ImageError::NeverPull(_) => (true, "ErrImageNeverPull"),
+                        _ => (true, "Failed"),
+                    };
+                    self.tell(pod, is_warning, reason, error.to_string(), Some(name));
+                    let time = if matches!(error, ImageError::InvalidName { .. } | ImageError::NeverPull(_)) {
+                        RETRY_LONGEST
+                    } else {
+                        time
+                    };
+                    waits(error.reason(), error.to_string(), time)
+                },
+            )?;
         let message = match obtained.pulled_in {
             None => format!("Container image \"{image_name}\" already present on machine"),
-            Some(time) => format!("Successfully pulled image \"{image_name}\" in {time:.3?}. Image size: {} bytes.", obtained.image.size),
+            Some(time) => format!(
+                "Successfully pulled image \"{image_name}\" in {time:.3?}. Image size: {} bytes.",
+                obtained.image.size
+            ),
         };
         self.tell(pod, false, "Pulled", message, Some(name));
-        let pod_addresses =
-            if pod::uses_host_network(pod) { self.tools.addresses.clone() } else { sandbox.addresses.clone() };
+        let pod_addresses = if pod::uses_host_network(pod) {
+            self.tools.addresses.clone()
+        } else {
+            sandbox.addresses.clone()
+        };
         let addresses = Addresses { pod: &pod_addresses, host: &self.tools.addresses };
         let config = |message: String| waits("CreateContainerConfigError", message, Duration::from_secs(5));
         let environment = environment::of(pod, container, addresses, self.tools.cluster.as_ref())
             .await
             .map_err(|error| config(error.to_string()))?;
         let paths = self.volumes.clone().unwrap_or_default();
-        let mounts =
-            self.tools.volumes.mounts(pod, container, &paths, &environment).map_err(|error| config(error.to_string()))?;
+        let mounts = self
+            .tools
+            .volumes
+            .mounts(pod, container, &paths, &environment)
+            .map_err(|error| config(error.to_string()))?;
         let new = NewContainer {
             pod,
             container,
@@ -446,11 +486,21 @@ impl Worker {
     }
 
     /// Runs the start hook; a container whose hook fails is stopped.
-    async fn post_start(&mut self, pod: &Arc<Pod>, container: &api::types::core::v1::Container, id: &str, addresses: &[IpAddr]) {
+    async fn post_start(
+        &mut self,
+        pod: &Arc<Pod>,
+        container: &api::types::core::v1::Container,
+        id: &str,
+        addresses: &[IpAddr],
+    ) {
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
         let Some(hook) = hook else { return };
         self.starting.insert(id.to_owned());
-        let target = crate::probes::check::Target { container: id, specification: container, host: addresses.first().copied() };
+        let target = crate::probes::check::Target {
+            container: id,
+            specification: container,
+            host: addresses.first().copied(),
+        };
         let outcome = super::hooks::run(&self.tools.runtime, hook, &target, Duration::from_secs(3600)).await;
         self.starting.remove(id);
         if let Err(why) = outcome {
@@ -463,10 +513,17 @@ impl Worker {
 
     /// Stops everything: the main containers together, then the sidecars, the
     /// last first. Begins anew when the grace period is shortened.
-    async fn stop(&mut self, pod: &Arc<Pod>, observed: &Observed, grace_seconds: i64) -> Result<Next, Trouble> {
+    async fn stop(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &Observed,
+        grace_seconds: i64,
+    ) -> Result<Next, Trouble> {
         let since = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
         // The API's deletion time is when the grace period ends.
-        let left = since.map_or(grace_seconds, |end| end.duration_since(crate::time::now()).as_secs().clamp(1, grace_seconds.max(1)));
+        let left = since.map_or(grace_seconds, |end| {
+            end.duration_since(crate::time::now()).as_secs().clamp(1, grace_seconds.max(1))
+        });
         let mut desired = self.desired.clone();
         let is_shorter = async {
             while desired.changed().await.is_ok() {
@@ -482,17 +539,31 @@ impl Worker {
                 observed.running().partition(|record| record.role == crate::pod::Role::Sidecar);
             let mut stops: Vec<BoxFuture<'_, Result<(), Trouble>>> = Vec::new();
             for record in main {
-                self.tell(pod, false, "Killing", format!("Stopping container {}", record.name), Some(&record.name));
+                self.tell(
+                    pod,
+                    false,
+                    "Killing",
+                    format!("Stopping container {}", record.name),
+                    Some(&record.name),
+                );
                 stops.push(self.stop_one(pod, &record.id, &record.name, left).boxed());
             }
             for stopped in futures::future::join_all(stops).await {
                 stopped?;
             }
-            let order: Vec<&str> = pod::init_containers(pod).iter().map(|container| container.name.as_str()).collect();
+            let order: Vec<&str> =
+                pod::init_containers(pod).iter().map(|container| container.name.as_str()).collect();
             let mut sidecars = sidecars;
-            sidecars.sort_by_key(|record| std::cmp::Reverse(order.iter().position(|name| *name == record.name)));
+            sidecars
+                .sort_by_key(|record| std::cmp::Reverse(order.iter().position(|name| *name == record.name)));
             for record in sidecars {
-                self.tell(pod, false, "Killing", format!("Stopping container {}", record.name), Some(&record.name));
+                self.tell(
+                    pod,
+                    false,
+                    "Killing",
+                    format!("Stopping container {}", record.name),
+                    Some(&record.name),
+                );
                 self.stop_one(pod, &record.id, &record.name, left).await?;
             }
             Ok::<(), Trouble>(())
@@ -514,21 +585,41 @@ impl Worker {
         if let (Some(hook), Some(container)) = (hook, container)
             && self.stopped.lock().insert(id.to_owned())
         {
-            let host = self.shown.borrow().observed.sandbox().and_then(|sandbox| sandbox.addresses.first().copied());
-            let target = crate::probes::check::Target { container: id, specification: container, host: host.or(self.tools.addresses.first().copied()) };
+            let host =
+                self.shown.borrow().observed.sandbox().and_then(|sandbox| sandbox.addresses.first().copied());
+            let target = crate::probes::check::Target {
+                container: id,
+                specification: container,
+                host: host.or(self.tools.addresses.first().copied()),
+            };
             if let Err(why) = super::hooks::run(&self.tools.runtime, hook, &target, grace).await {
                 self.tell(pod, true, "FailedPreStopHook", why, Some(name));
             }
         }
         // Whatever the hook took, the signal gets two seconds (upstream's rule).
-        let left = grace.saturating_sub(begun.elapsed()).max(Duration::from_secs(if hook.is_some() { 2 } else { 1 }));
+        let left = grace.saturating_sub(begun.elapsed()).max(Duration::from_secs(if hook.is_some() {
+            2
+        } else {
+            1
+        }));
         self.tools.runtime.stop_container(id, left).await?;
         Ok(())
     }
 
-    fn tell(&self, pod: &Pod, is_warning: bool, reason: &'static str, message: String, container: Option<&str>) {
+    fn tell(
+        &self,
+        pod: &Pod,
+        is_warning: bool,
+        reason: &'static str,
+        message: String,
+        container: Option<&str>,
+    ) {
         let field_path = container.map(|name| {
-            let list = if pod::init_containers(pod).iter().any(|init| init.name == name) { "initContainers" } else { "containers" };
+            let list = if pod::init_containers(pod).iter().any(|init| init.name == name) {
+                "initContainers"
+            } else {
+                "containers"
+            };
             format!("spec.{list}{{{name}}}")
         });
         self.tools.cluster.tell_pod(pod, Happening { is_warning, reason, message, field_path });
@@ -537,7 +628,8 @@ impl Worker {
 
 /// Our last status, with the conditions that others own as the API has them.
 fn merged(from_api: Option<PodStatus>, mut own: PodStatus) -> PodStatus {
-    const OURS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    const OURS: [&str; 5] =
+        ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
     let foreign = from_api.and_then(|status| status.conditions).unwrap_or_default();
     let conditions = own.conditions.get_or_insert_default();
     conditions.retain(|condition| OURS.contains(&condition.type_.as_str()));

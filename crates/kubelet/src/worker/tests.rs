@@ -14,7 +14,8 @@ pub(crate) fn now() -> Timestamp {
 }
 
 pub(crate) fn a_pod(spec: Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).expect("a pod")
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}))
+        .expect("a pod")
 }
 
 pub(crate) fn with_sandbox(containers: Vec<Record>) -> Observed {
@@ -50,7 +51,12 @@ pub(crate) const RUNNING: State = State::Running { pid: 1 };
 
 pub(crate) fn exited(code: i32) -> State {
     let reason = if code == 0 { "Completed" } else { "Error" };
-    State::Exited(Exit { code, reason: reason.to_owned(), message: None, finished_at: now() - SignedDuration::from_secs(1) })
+    State::Exited(Exit {
+        code,
+        reason: reason.to_owned(),
+        message: None,
+        finished_at: now() - SignedDuration::from_secs(1),
+    })
 }
 
 fn planned(pod: &Pod, observed: &Observed, probes: &ProbeResults) -> Plan {
@@ -70,7 +76,9 @@ fn init_containers_run_in_order() {
     let none = ProbeResults::default();
     assert_eq!(planned(&pod, &Observed::default(), &none).create_sandbox, Some(0));
     let started = ProbeResults { started: ["s-0".to_owned()].into(), ..ProbeResults::default() };
-    let of = |list: &[(&str, State)]| with_sandbox(list.iter().map(|(name, state)| record(&pod, name, 0, state.clone())).collect());
+    let of = |list: &[(&str, State)]| {
+        with_sandbox(list.iter().map(|(name, state)| record(&pod, name, 0, state.clone())).collect())
+    };
     let (i, s, j) = (("i", exited(0)), ("s", RUNNING), ("j", exited(0)));
     let cases: [(&[(&str, State)], &ProbeResults, &[(&str, u32, u32)]); 7] = [
         (&[], &none, &[("i", 0, 0)]),
@@ -116,7 +124,9 @@ fn back_off_grows_and_is_forgiven() {
 
 #[test]
 fn probes_and_changes_kill() {
-    let pod = a_pod(json!({"containers": [{"name": "c", "image": "new", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]}));
+    let pod = a_pod(
+        json!({"containers": [{"name": "c", "image": "new", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]}),
+    );
     let healthy = with_sandbox(vec![record(&pod, "c", 0, RUNNING)]);
     assert!(planned(&pod, &healthy, &ProbeResults::default()).kill.is_empty());
     let failed = ProbeResults {
@@ -151,7 +161,12 @@ fn old_containers_are_pruned() {
     assert_eq!(planned(&pod, &observed, &ProbeResults::default()).prune, ["c-1", "c-0"]);
 }
 
-fn step(stage: Stage, pod: &Pod, observed: &Observed, change: impl FnOnce(&mut Inputs<'_>)) -> (Stage, Vec<Action>) {
+fn step(
+    stage: Stage,
+    pod: &Pod,
+    observed: &Observed,
+    change: impl FnOnce(&mut Inputs<'_>),
+) -> (Stage, Vec<Action>) {
     let probes = ProbeResults::default();
     let mut inputs = Inputs {
         pod,
@@ -171,14 +186,19 @@ const PLAIN: Ending = Ending { verdict: None };
 
 #[test]
 fn stages() {
-    let pod = a_pod(json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 7, "containers": [{"name": "c"}]}));
+    let pod = a_pod(
+        json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 7, "containers": [{"name": "c"}]}),
+    );
     let running = with_sandbox(vec![record(&pod, "c", 0, RUNNING)]);
     let over = with_sandbox(vec![record(&pod, "c", 0, exited(0))]);
     let mut deleted = pod.clone();
     deleted.metadata.deletion_timestamp = Some(crate::status::api_time(now()));
     deleted.metadata.deletion_grace_period_seconds = Some(2);
 
-    assert_eq!(step(Stage::Syncing, &pod, &running, |inputs| inputs.is_prepared = false).1, [Action::Prepare]);
+    assert_eq!(
+        step(Stage::Syncing, &pod, &running, |inputs| inputs.is_prepared = false).1,
+        [Action::Prepare]
+    );
     let (stage, actions) = step(Stage::Syncing, &pod, &running, |_| {});
     assert!(stage == Stage::Syncing && matches!(actions[0], Action::Run(_)));
 
@@ -204,7 +224,10 @@ fn stages() {
     assert_eq!((stage, actions), (Stage::Terminated(PLAIN), vec![Action::TearDown]));
     assert_eq!(step(Stage::Terminated(PLAIN), &pod, &over, |inputs| inputs.is_torn_down = true).1, []);
     // One that is gone without a deletion gets a second.
-    assert_eq!(step(Stage::Syncing, &pod, &running, |inputs| inputs.is_gone = true).1, [Action::Stop { grace_seconds: 1 }]);
+    assert_eq!(
+        step(Stage::Syncing, &pod, &running, |inputs| inputs.is_gone = true).1,
+        [Action::Stop { grace_seconds: 1 }]
+    );
 }
 
 #[test]
@@ -242,6 +265,8 @@ fn deadlines_and_evictions_are_verdicts() {
 
 #[test]
 fn roles() {
-    let pod = a_pod(json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "c"}]}));
+    let pod = a_pod(
+        json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "c"}]}),
+    );
     assert_eq!(record(&pod, "s", 0, RUNNING).role, Role::Sidecar);
 }

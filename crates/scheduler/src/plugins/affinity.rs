@@ -35,7 +35,8 @@ impl Filter for NodeAffinity {
         let spec = pod.spec.as_ref()?;
         let selector = LabelSelector::from_map(spec.node_selector.iter().flatten());
         let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let required = affinity.and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
+        let required =
+            affinity.and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
         let terms = required.map(|required| required.node_selector_terms.iter().map(term).collect());
         (!selector.is_everything() || terms.is_some()).then_some(Required { selector, terms })
     }
@@ -91,9 +92,8 @@ fn understand(term: &NodeSelectorTerm) -> Option<Term> {
         .map(|one| Some(Requirement { key: one.key.clone(), test: test(one)? }))
         .collect::<Option<_>>()?;
     let fields = term.match_fields.iter().flatten();
-    let names: Vec<Test> = fields
-        .map(|one| test(one).filter(|_| one.key == "metadata.name"))
-        .collect::<Option<_>>()?;
+    let names: Vec<Test> =
+        fields.map(|one| test(one).filter(|_| one.key == "metadata.name")).collect::<Option<_>>()?;
     if labels.is_empty() && names.is_empty() {
         return None;
     }

@@ -141,7 +141,9 @@ fn filter<F: Filter + 'static>() -> FilterEntry {
     FilterEntry {
         name: F::NAME,
         unblocked_by: F::UNBLOCKED_BY,
-        prepare: |pod| F::facts(pod).map(|facts| Box::new(move |node: &NodeState| F::check(&facts, node)) as Check),
+        prepare: |pod| {
+            F::facts(pod).map(|facts| Box::new(move |node: &NodeState| F::check(&facts, node)) as Check)
+        },
     }
 }
 
@@ -149,7 +151,9 @@ fn score<S: Score + 'static>(weight: i64) -> ScoreEntry {
     ScoreEntry {
         name: S::NAME,
         weight,
-        prepare: |pod| S::facts(pod).map(|facts| Box::new(move |node: &NodeState| S::score(&facts, node)) as Rate),
+        prepare: |pod| {
+            S::facts(pod).map(|facts| Box::new(move |node: &NodeState| S::score(&facts, node)) as Rate)
+        },
         normalize: S::normalize,
     }
 }

@@ -19,7 +19,11 @@ impl Filter for NodeName {
     }
 
     fn check(name: &String, node: &NodeState) -> Reasons {
-        if *name == node.name { Vec::new() } else { vec!["node(s) didn't match the requested node name".into()] }
+        if *name == node.name {
+            Vec::new()
+        } else {
+            vec!["node(s) didn't match the requested node name".into()]
+        }
     }
 }
 

@@ -78,14 +78,19 @@ impl Score for BalancedAllocation {
         Some(Requests::of(pod).asked).filter(|asked| asked.cpu > 0 || asked.memory > 0)
     }
 
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a share needs few bits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "a share needs few bits"
+    )]
     fn score(asked: &Amounts, node: &NodeState) -> i64 {
         let (has, taken) = (&node.allocatable, &node.requested);
         if has.cpu <= 0 || has.memory <= 0 {
             return MAX_SCORE;
         }
         let share = |taken: i64, has: i64| (taken as f64 / has as f64).min(1.0);
-        let (cpu, memory) = (share(taken.cpu + asked.cpu, has.cpu), share(taken.memory + asked.memory, has.memory));
+        let (cpu, memory) =
+            (share(taken.cpu + asked.cpu, has.cpu), share(taken.memory + asked.memory, has.memory));
         ((1.0 - (cpu - memory).abs() / 2.0) * MAX_SCORE as f64) as i64
     }
 }

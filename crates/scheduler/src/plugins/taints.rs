@@ -72,7 +72,8 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     {
         return false;
     }
-    let (asked, has) = (toleration.value.as_deref().unwrap_or_default(), taint.value.as_deref().unwrap_or_default());
+    let (asked, has) =
+        (toleration.value.as_deref().unwrap_or_default(), taint.value.as_deref().unwrap_or_default());
     let numbers = || Some((has.parse::<i64>().ok()?, asked.parse::<i64>().ok()?));
     match toleration.operator.as_deref().unwrap_or_default() {
         "" | "Equal" => asked == has,

@@ -14,7 +14,8 @@ use crate::snapshot::{Footprint, NodeState};
 use crate::tests::{node_json, pod_json};
 
 fn node(spec: Value, labels: Value) -> NodeState {
-    let allocatable = json!({"cpu": "4", "memory": "8Gi", "ephemeral-storage": "1Gi", "x.io/gpu": "2", "pods": "2"});
+    let allocatable =
+        json!({"cpu": "4", "memory": "8Gi", "ephemeral-storage": "1Gi", "x.io/gpu": "2", "pods": "2"});
     NodeState::new(Arc::new(node_json("n1", allocatable, spec, labels)))
 }
 
@@ -26,7 +27,12 @@ fn pod(mut spec: Value) -> api::types::core::v1::Pod {
 }
 
 fn refusals<F: Filter>(spec: Value, node: &NodeState) -> Vec<String> {
-    F::facts(&pod(spec)).map(|facts| F::check(&facts, node)).unwrap_or_default().iter().map(ToString::to_string).collect()
+    F::facts(&pod(spec))
+        .map(|facts| F::check(&facts, node))
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn fits<F: Filter>(spec: Value, node: &NodeState) -> bool {
@@ -40,7 +46,9 @@ fn score<S: Score>(spec: Value, node: &NodeState) -> i64 {
 #[test]
 fn node_name() {
     let node = node(json!({}), json!({}));
-    for (spec, expected) in [(json!({}), true), (json!({"nodeName": "n1"}), true), (json!({"nodeName": "n2"}), false)] {
+    for (spec, expected) in
+        [(json!({}), true), (json!({"nodeName": "n1"}), true), (json!({"nodeName": "n2"}), false)]
+    {
         assert_eq!(fits::<NodeName>(spec.clone(), &node), expected, "{spec}");
     }
 }
@@ -49,14 +57,17 @@ fn node_name() {
 fn unschedulable() {
     let closed = node(json!({"unschedulable": true}), json!({}));
     assert_eq!(refusals::<NodeUnschedulable>(json!({}), &closed), ["node(s) were unschedulable"]);
-    let tolerates = json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]});
+    let tolerates =
+        json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]});
     assert!(fits::<NodeUnschedulable>(tolerates, &closed));
     assert!(fits::<NodeUnschedulable>(json!({}), &node(json!({}), json!({}))));
 }
 
 #[test]
 fn taints() {
-    let tainted = |effect: &str, value: &str| node(json!({"taints": [{"key": "k", "value": value, "effect": effect}]}), json!({}));
+    let tainted = |effect: &str, value: &str| {
+        node(json!({"taints": [{"key": "k", "value": value, "effect": effect}]}), json!({}))
+    };
     let cases = [
         (json!([]), false),
         (json!([{"operator": "Exists"}]), true),
@@ -76,16 +87,20 @@ fn taints() {
     }
     assert!(!fits::<TaintToleration>(json!({}), &tainted("NoExecute", "")));
     assert_eq!(score::<TaintToleration>(json!({}), &tainted("PreferNoSchedule", "5")), 1);
-    assert_eq!(score::<TaintToleration>(json!({"tolerations": [{"operator": "Exists"}]}), &tainted("PreferNoSchedule", "5")), 0);
+    assert_eq!(
+        score::<TaintToleration>(
+            json!({"tolerations": [{"operator": "Exists"}]}),
+            &tainted("PreferNoSchedule", "5")
+        ),
+        0
+    );
 }
 
 #[test]
 fn affinity() {
     let node = node(json!({}), json!({"zone": "a", "size": "5"}));
     let expression = |key: &str, operator: &str, values: &[&str]| json!({"key": key, "operator": operator, "values": values});
-    let required = |terms: Value| {
-        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
-    };
+    let required = |terms: Value| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
     let labels = |one: Value| required(json!([{"matchExpressions": [one]}]));
     let fields = |one: Value| required(json!([{"matchFields": [one]}]));
     let cases = [
