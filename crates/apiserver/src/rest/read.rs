@@ -53,11 +53,7 @@ impl Rest {
     }
 
     fn tables<'a>(&self, asked: &Asked, kind: &'a Descriptor) -> Tables<'a> {
-        let include = match asked.query.get("includeObject") {
-            Some("None") => IncludeObject::None,
-            Some("Object") => IncludeObject::Object,
-            _ => IncludeObject::Metadata,
-        };
+        let include = include_object(asked);
         Tables { kind, now: self.gate.registry().clock().now(), include }
     }
 
@@ -108,11 +104,7 @@ impl Rest {
             Some(seconds) if seconds > 0 => seconds.unsigned_abs(),
             _ => rand::random_range(WATCH_SECONDS),
         };
-        let include = match asked.query.get("includeObject") {
-            Some("None") => IncludeObject::None,
-            Some("Object") => IncludeObject::Object,
-            _ => IncludeObject::Metadata,
-        };
+        let include = include_object(&asked);
         let stream = WatchFrames {
             watch,
             kind,
@@ -134,6 +126,15 @@ impl Rest {
                 None => None,
             }
         })))
+    }
+}
+
+/// How much of each object the client wants in a table.
+fn include_object(asked: &Asked) -> IncludeObject {
+    match asked.query.get("includeObject") {
+        Some("None") => IncludeObject::None,
+        Some("Object") => IncludeObject::Object,
+        _ => IncludeObject::Metadata,
     }
 }
 
