@@ -5,7 +5,11 @@
 
 mod kubelet;
 mod logs;
+mod port_forward;
 mod proxy;
+mod remote_command;
+mod spdy;
+mod upgrade;
 mod websocket;
 
 use std::sync::Arc;
@@ -83,11 +87,12 @@ impl Connector {
         }
         let allowed = gate.allow(&user, verb, &named)?;
         match target.subresource.as_str() {
-            "log" => logs::answer(self, gate, &allowed.address, &request).await,
-            "exec" | "attach" | "portforward" => {
+            "log" => logs::answer(self, gate, &allowed.address, request).await,
+            "exec" | "attach" => {
                 let located = self.locate(gate, &allowed.address).await?;
-                websocket::answer(located, &target.subresource, request)
+                remote_command::answer(located, &target.subresource, request)
             }
+            "portforward" => port_forward::answer(self.locate(gate, &allowed.address).await?, request),
             _ => proxy::answer(self, gate, &allowed.address, &target, &rest, request).await,
         }
     }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use api::{Reason, Status};
-use bytes::Bytes;
 use daemon::tasks;
 use futures::{StreamExt as _, stream};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -14,18 +13,14 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::sync::mpsc;
-use wire::node::port_forward_data::Message;
-use wire::node::{HttpRequest, PortForwardData, PortForwardStart};
+use wire::node::HttpRequest;
 
+use super::port_forward::tunnel;
 use super::{Connector, Located, NodeClient};
 use crate::gate::{Gate, Target};
 use crate::registry::Address;
 use crate::rest::{Answer, pieces, read_body};
 
-/// Bytes under way between HTTP and the node's stream.
-const BUFFER: usize = 64 << 10;
 /// Headers that concern one connection only (RFC 9110), and our own credentials.
 const HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -217,45 +212,6 @@ async fn to_pod(
         }
     });
     Ok(Response::from_parts(parts, pieces(data)))
-}
-
-/// One connection to a pod's port, as a stream of bytes.
-async fn tunnel(mut node: NodeClient, pod: wire::node::PodRef, port: u32) -> Result<DuplexStream, Status> {
-    let (to_node, queue) = mpsc::channel(16);
-    let start = PortForwardData { message: Some(Message::Start(PortForwardStart { pod: Some(pod), port })) };
-    // The receiver is alive: it is handed to the call below.
-    drop(to_node.send(start).await);
-    let queue = tokio_stream::wrappers::ReceiverStream::new(queue);
-    let mut from_node =
-        node.port_forward(queue).await.map_err(|status| client::of_grpc(&status))?.into_inner();
-    let (ours, theirs) = tokio::io::duplex(BUFFER);
-    let (mut read, mut write) = tokio::io::split(ours);
-    tasks::spawn("tunnel-out", async move {
-        let mut buffer = vec![0; 32 << 10];
-        while let Ok(count @ 1..) = read.read(&mut buffer).await {
-            let data =
-                PortForwardData { message: Some(Message::Data(Bytes::copy_from_slice(&buffer[..count]))) };
-            if to_node.send(data).await.is_err() {
-                return;
-            }
-        }
-    });
-    tasks::spawn("tunnel-in", async move {
-        while let Some(Ok(message)) = from_node.next().await {
-            match message.message {
-                Some(Message::Data(data)) => {
-                    if write.write_all(&data).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Message::Close(_)) => break,
-                Some(Message::Start(_)) | None => {}
-            }
-        }
-        // The reader sees the end, or is gone.
-        drop(write.shutdown().await);
-    });
-    Ok(theirs)
 }
 
 #[cfg(test)]

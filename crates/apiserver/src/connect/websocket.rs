@@ -1,218 +1,181 @@
-//! `pods/exec` and `pods/attach` over WebSocket, as stock kubectl speaks it:
-//! the first byte of each message is the channel.
-//!
-//! The protocols are `v5.channel.k8s.io` (which can close a channel) and
-//! `v4.channel.k8s.io`. `pods/portforward` answers over gRPC only.
+//! WebSockets as Kubernetes' streaming protocols use them: messages whose first
+//! byte is a channel, messages that are pieces of one stream, and a tunnel for
+//! another protocol.
 
-use api::Status;
+use std::io;
+
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use daemon::tasks;
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use sha2::Digest as _;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use wire::node::exec_input::Input;
-use wire::node::exec_output::Output;
-use wire::node::{ExecInput, ExecOutput, ExecStart, TerminalSize};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
-use super::Located;
-use crate::rest::{Answer, Query, full};
-
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-/// v5: the next byte is the channel to close.
-const CLOSE: u8 = 255;
-/// The protocols known, the best first.
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// The largest message taken from a client.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Messages under way in each direction.
-const QUEUE: usize = 16;
+/// v5 of the channel protocol: the next byte is the channel to close.
+const CLOSE: u8 = 255;
 
-pub(super) fn answer(
-    located: Located,
-    subresource: &str,
-    mut request: Request<Incoming>,
-) -> Result<Response<Answer>, Status> {
-    if subresource == "portforward" {
-        return Err(Status::bad_request(
-            "port-forward is served over gRPC; the SPDY protocol is not available",
-        ));
-    }
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let start = ExecStart {
-        pod: Some(located.reference(&located.container(query.get("container"))?)),
-        command: query.all("command").map(str::to_owned).collect(),
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        tty: query.flag("tty"),
-    };
-    if subresource == "exec" && start.command.is_empty() {
-        return Err(Status::bad_request("you must specify at least one command for the container"));
-    }
-    if !(start.stdin || start.stdout || start.stderr) {
-        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
-    }
-    let (protocol, accept) = handshake(request.headers())?;
-    let upgrade = hyper::upgrade::on(&mut request);
-    let attach = subresource == "attach";
-    tasks::spawn("exec", async move {
-        match upgrade.await {
-            Ok(upgraded) => run(upgraded, located, start, attach, protocol == PROTOCOLS[0]).await,
-            Err(error) => tracing::debug!(%error, "a WebSocket upgrade failed"),
-        }
-    });
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).map_err(Status::internal)?);
-    Ok(response)
-}
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Chooses the protocol and computes the answer to the client's key (RFC 6455).
-fn handshake(headers: &HeaderMap) -> Result<(&'static str, String), Status> {
-    let text = |name: header::HeaderName| {
-        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    };
-    if !text(header::UPGRADE).eq_ignore_ascii_case("websocket") {
-        return Err(Status::bad_request("unable to upgrade: only WebSocket connections are supported"));
-    }
-    let offered: Vec<&str> = text(header::SEC_WEBSOCKET_PROTOCOL).split(',').map(str::trim).collect();
-    let protocol = PROTOCOLS.into_iter().find(|one| offered.contains(one)).ok_or_else(|| {
-        Status::bad_request(format!("unable to upgrade: supported protocols are {PROTOCOLS:?}"))
-    })?;
-    let key = text(header::SEC_WEBSOCKET_KEY);
-    if key.is_empty() || text(header::SEC_WEBSOCKET_VERSION) != "13" {
-        return Err(Status::bad_request("unable to upgrade: not a WebSocket handshake of version 13"));
-    }
-    let mut hash = sha1::Sha1::new();
-    hash.update(key.as_bytes());
-    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    Ok((protocol, base64::engine::general_purpose::STANDARD.encode(hash.finalize())))
-}
-
-async fn run(
-    upgraded: hyper::upgrade::Upgraded,
-    located: Located,
-    start: ExecStart,
-    attach: bool,
-    can_close: bool,
-) {
+async fn accept(upgraded: Upgraded) -> Socket {
     let config =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let (mut to_client, mut from_client) = socket.split();
-    let (input, inputs) = mpsc::channel::<ExecInput>(QUEUE);
-    let first = ExecInput { input: Some(Input::Start(start)) };
-    // The receiver is alive: it is handed to the call below.
-    drop(input.send(first).await);
-    let mut node = located.node;
-    let inputs = tokio_stream::wrappers::ReceiverStream::new(inputs);
-    let opened = if attach { node.attach(inputs).await } else { node.exec(inputs).await };
-    let mut outputs = match opened {
-        Ok(outputs) => outputs.into_inner(),
-        Err(status) => {
-            let failure = client::of_grpc(&status).to_bytes();
-            drop(to_client.send(message(ERROR, &failure)).await);
-            drop(to_client.send(goodbye()).await);
-            return;
-        }
-    };
-    loop {
-        tokio::select! {
-            output = outputs.next() => {
-                let Some(frame) = output.map(to_frame) else { break };
-                let (frame, last) = frame;
-                let Some(frame) = frame else { continue };
-                if to_client.send(frame).await.is_err() || last {
-                    break;
-                }
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await
+}
+
+/// How bytes are put into messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Binary,
+    /// Text: the channel's digit, then base64.
+    Base64,
+}
+
+impl Coding {
+    /// The coding that a protocol's name says.
+    pub(super) fn of(protocol: &str) -> Self {
+        if protocol.contains("base64.") { Self::Base64 } else { Self::Binary }
+    }
+
+    fn message(self, channel: Option<u8>, data: &[u8]) -> Message {
+        match self {
+            Self::Binary => {
+                let bytes: Vec<u8> = channel.into_iter().chain(data.iter().copied()).collect();
+                Message::Binary(bytes.into())
             }
-            incoming = from_client.next() => {
-                let Some(Ok(incoming)) = incoming else { break };
-                match to_input(&incoming, can_close) {
-                    FromClient::Input(one) => {
-                        if input.send(one).await.is_err() {
-                            break;
-                        }
+            Self::Base64 => {
+                let mut text = channel.map(|number| number.to_string()).unwrap_or_default();
+                STANDARD.encode_string(data, &mut text);
+                Message::Text(text.into())
+            }
+        }
+    }
+
+    /// The channel and the bytes of a message.
+    fn parse(self, message: &[u8]) -> Option<(u8, Bytes)> {
+        let (&channel, data) = message.split_first()?;
+        match self {
+            Self::Binary => Some((channel, Bytes::copy_from_slice(data))),
+            Self::Base64 => Some((channel.checked_sub(b'0')?, STANDARD.decode(data).ok()?.into())),
+        }
+    }
+}
+
+/// What a client says on its channels.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Data(u8, Bytes),
+    /// A channel is closed (v5).
+    Closed(u8),
+}
+
+/// The receiving half.
+pub(super) struct Receiver {
+    socket: SplitStream<Socket>,
+    coding: Coding,
+    can_close: bool,
+}
+
+/// The sending half.
+pub(super) struct Sender {
+    socket: SplitSink<Socket, Message>,
+    coding: Coding,
+}
+
+/// Opens the channels of a connection.
+pub(super) async fn channels(upgraded: Upgraded, protocol: &str) -> (Sender, Receiver) {
+    let coding = Coding::of(protocol);
+    let (sink, stream) = accept(upgraded).await.split();
+    let can_close = protocol.starts_with("v5.");
+    (Sender { socket: sink, coding }, Receiver { socket: stream, coding, can_close })
+}
+
+impl Receiver {
+    /// What is said next; `None` when the client is gone or says good-bye.
+    pub(super) async fn next(&mut self) -> Option<Said> {
+        loop {
+            let message = self.socket.next().await?.ok()?;
+            let parsed = match &message {
+                Message::Binary(data) => self.coding.parse(data),
+                Message::Text(text) => self.coding.parse(text.as_bytes()),
+                Message::Close(_) => return None,
+                _ => None,
+            };
+            match parsed {
+                Some((CLOSE, data)) if self.can_close => {
+                    if let Some(&channel) = data.first() {
+                        return Some(Said::Closed(channel));
                     }
-                    FromClient::Nothing => {}
-                    FromClient::End => break,
                 }
+                Some((channel, data)) => return Some(Said::Data(channel, data)),
+                // Pings are answered below us; what cannot be read is passed over.
+                None => {}
             }
         }
     }
-    // The client may be gone already.
-    drop(to_client.send(goodbye()).await);
-    drop(to_client.close().await);
 }
 
-/// Clients take any other end than a normal one for a failure.
-fn goodbye() -> Message {
-    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
-}
+impl Sender {
+    /// Sends on a channel; false where the client is gone.
+    pub(super) async fn send(&mut self, channel: u8, data: &[u8]) -> bool {
+        self.socket.send(self.coding.message(Some(channel), data)).await.is_ok()
+    }
 
-enum FromClient {
-    Input(ExecInput),
-    Nothing,
-    End,
-}
+    /// Sends a piece of the only stream; false where the client is gone.
+    pub(super) async fn send_piece(&mut self, data: &[u8]) -> bool {
+        self.socket.send(self.coding.message(None, data)).await.is_ok()
+    }
 
-fn message(channel: u8, data: &[u8]) -> Message {
-    let mut bytes = Vec::with_capacity(data.len() + 1);
-    bytes.push(channel);
-    bytes.extend_from_slice(data);
-    Message::Binary(bytes.into())
-}
-
-fn to_frame(output: Result<ExecOutput, tonic::Status>) -> (Option<Message>, bool) {
-    match output.map(|output| output.output) {
-        Ok(Some(Output::Stdout(data))) => (Some(message(STDOUT, &data)), false),
-        Ok(Some(Output::Stderr(data))) => (Some(message(STDERR, &data)), false),
-        Ok(Some(Output::Status(status))) => (Some(message(ERROR, &status)), true),
-        Ok(None) => (None, false),
-        Err(status) => (Some(message(ERROR, &client::of_grpc(&status).to_bytes())), true),
+    /// Ends the connection. Clients take any other end than a normal one for a failure.
+    pub(super) async fn close(mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        // The client may be gone already.
+        drop(self.socket.send(Message::Close(Some(frame))).await);
+        drop(self.socket.close().await);
     }
 }
 
-fn to_input(incoming: &Message, can_close: bool) -> FromClient {
-    let data = match incoming {
-        Message::Binary(data) => &data[..],
-        Message::Text(text) => text.as_bytes(),
-        Message::Close(_) => return FromClient::End,
-        _ => return FromClient::Nothing,
-    };
-    let Some((channel, data)) = data.split_first() else { return FromClient::Nothing };
-    let input = match *channel {
-        STDIN => Input::Stdin(Bytes::copy_from_slice(data)),
-        RESIZE => {
-            #[derive(serde::Deserialize)]
-            #[serde(rename_all = "PascalCase")]
-            struct Size {
-                width: u32,
-                height: u32,
-            }
-            match serde_json::from_slice::<Size>(data) {
-                Ok(size) => Input::Resize(TerminalSize { width: size.width, height: size.height }),
-                Err(_) => return FromClient::Nothing,
-            }
+/// The connection as plain bytes both ways, for a protocol inside it.
+pub(super) async fn tunnel(upgraded: Upgraded) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    let (sink, stream) = accept(upgraded).await.split();
+    let pieces = stream.filter_map(|message| async {
+        match message {
+            Ok(Message::Binary(data)) => Some(Ok(data)),
+            Ok(Message::Close(_)) => Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Ok(_) => None,
+            Err(error) => Some(Err(io::Error::other(error))),
         }
-        CLOSE if can_close && data.first() == Some(&STDIN) => Input::CloseStdin(true),
-        _ => return FromClient::Nothing,
-    };
-    FromClient::Input(ExecInput { input: Some(input) })
+    });
+    let sink = sink
+        .sink_map_err(io::Error::other)
+        .with(|data: Bytes| std::future::ready(Ok::<_, io::Error>(Message::Binary(data))));
+    let reader = StreamReader::new(Box::pin(pieces));
+    let writer = SinkWriter::new(CopyToBytes::new(sink));
+    tokio::io::join(reader, writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_coded() {
+        assert_eq!(Coding::of("v4.channel.k8s.io"), Coding::Binary);
+        assert_eq!(Coding::of("v4.base64.channel.k8s.io"), Coding::Base64);
+        assert_eq!(Coding::Binary.message(Some(1), b"hi"), Message::Binary(vec![1, b'h', b'i'].into()));
+        assert_eq!(Coding::Base64.message(Some(1), b"hi"), Message::Text("1aGk=".into()));
+        assert_eq!(Coding::Base64.message(None, b"hi"), Message::Text("aGk=".into()));
+        assert_eq!(Coding::Binary.parse(&[0, b'x']), Some((0, Bytes::from_static(b"x"))));
+        assert_eq!(Coding::Base64.parse(b"0aGk="), Some((0, Bytes::from_static(b"hi"))));
+        assert_eq!(Coding::Base64.parse(b"0!"), None);
+        assert_eq!(Coding::Binary.parse(&[]), None);
+    }
 }
