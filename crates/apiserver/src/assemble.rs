@@ -72,7 +72,11 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
-    let gate = Arc::new(Gate::new(registry, Authenticator::new(tokens), Authorizer::new(&cache)));
+    let gate = Arc::new(Gate::new(
+        registry,
+        Authenticator::new(tokens, Arc::clone(&shell.clock)),
+        Authorizer::new(&cache),
+    ));
     let connector = Arc::new(Connector::new(Arc::new(Kubelets::new(kubelet_files(flags)))));
     let rest =
         Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use api::Status;
 use client::to_grpc;
 use daemon::server::{Peer, Service};
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
 use crate::gate::Gate;
 use crate::grpc::Services;
-use crate::rest::{Answer, Rest};
+use crate::rest::{Answer, MAX_BODY, Rest};
+
+/// gRPC's code for it, as it travels.
+const OUT_OF_RANGE: &[u8] = b"11";
 
 /// Both fronts.
 pub struct Front {
@@ -31,7 +35,7 @@ impl Front {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = match self.gate.authenticator().authenticate(peer, authorization).await {
             Ok(user) => user,
-            Err(status) => return to_grpc(&status).into_http::<tonic::body::Body>().map(boxed),
+            Err(status) => return refused(&status),
         };
         request.extensions_mut().insert(user);
         let request = request.map(tonic::body::Body::new);
@@ -42,10 +46,22 @@ impl Front {
             self.services.objects.clone().call(request).await
         };
         match answered {
+            Ok(response) if is_too_large(response.headers()) => refused(&Status::too_large(MAX_BODY)),
             Ok(response) => response.map(boxed),
             Err(never) => match never {},
         }
     }
+}
+
+fn refused(status: &Status) -> Response<Answer> {
+    to_grpc(status).into_http::<tonic::body::Body>().map(boxed)
+}
+
+/// Whether the generated code refused a message for its size: it gives a code of
+/// its own, without a Kubernetes status.
+fn is_too_large(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_some_and(|code| code.as_bytes() == OUT_OF_RANGE)
+        && !headers.contains_key("grpc-status-details-bin")
 }
 
 fn boxed(body: tonic::body::Body) -> Answer {

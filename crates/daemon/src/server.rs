@@ -1,9 +1,10 @@
 //! Accepts TLS connections and serves HTTP/1.1 and HTTP/2 on them, with a bound
 //! on connections, a deadline on handshakes, and a graceful end.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,16 +19,39 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::ServerTls;
+use crate::tls::{Acceptance, ServerTls};
 use crate::{Shutdown, tasks};
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Peer {
     /// The address that the connection came from.
     pub address: SocketAddr,
     /// The chain that the client proved to hold, verified against the client CA.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// Why the chain that the client showed is not valid.
+    pub refused: Option<String>,
+    remembered: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Peer {
+    /// A peer with a verified chain, or without one.
+    #[must_use]
+    pub fn new(address: SocketAddr, certificates: Option<Arc<[CertificateDer<'static>]>>) -> Self {
+        Self { address, certificates, refused: None, remembered: OnceLock::new() }
+    }
+
+    /// A peer whose chain is not valid.
+    #[must_use]
+    pub fn refused(address: SocketAddr, why: String) -> Self {
+        Self { refused: Some(why), ..Self::new(address, None) }
+    }
+
+    /// What a server finds out about a peer once for all of its requests; `None`
+    /// where something of another type is remembered.
+    pub fn remember<T: Send + Sync + 'static>(&self, find: impl FnOnce() -> T) -> Option<&T> {
+        self.remembered.get_or_init(|| Box::new(find())).downcast_ref()
+    }
 }
 
 /// What a server grants.
@@ -102,7 +126,7 @@ pub async fn serve<S: Service>(
         let connection = Connection {
             limits,
             address,
-            tls: tls.config(),
+            acceptance: tls.acceptance(),
             watcher: graceful.watcher(),
             service: Arc::clone(&service),
         };
@@ -121,7 +145,7 @@ pub async fn serve<S: Service>(
 struct Connection<S> {
     limits: Limits,
     address: SocketAddr,
-    tls: Arc<rustls::ServerConfig>,
+    acceptance: Acceptance,
     watcher: hyper_util::server::graceful::Watcher,
     service: Arc<S>,
 }
@@ -132,7 +156,7 @@ impl<S: Service> Connection<S> {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let handshake = TlsAcceptor::from(self.tls).accept(stream);
+        let handshake = TlsAcceptor::from(Arc::clone(&self.acceptance.config)).accept(stream);
         let stream = match tokio::time::timeout(self.limits.handshake, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -144,8 +168,13 @@ impl<S: Service> Connection<S> {
                 return;
             }
         };
-        let certificates = stream.get_ref().1.peer_certificates().map(Arc::from);
-        let peer = Arc::new(Peer { address: self.address, certificates });
+        let peer = Arc::new(match stream.get_ref().1.peer_certificates() {
+            None => Peer::new(self.address, None),
+            Some(chain) => match self.acceptance.verify(chain) {
+                Ok(()) => Peer::new(self.address, Some(chain.into())),
+                Err(why) => Peer::refused(self.address, why),
+            },
+        });
         let service = self.service;
         let answer = service_fn(move |request| {
             let (service, peer) = (Arc::clone(&service), Arc::clone(&peer));

@@ -1,7 +1,9 @@
 //! A server's certificate, key and client CA as files, reloaded while running.
 //!
 //! Clients may come without a certificate (they authenticate otherwise, or not
-//! at all); a certificate that the CA did not sign fails the handshake.
+//! at all). A certificate that is not valid does not fail the handshake, in which
+//! no reason can be given: the connection's [`crate::server::Peer`] says why it
+//! was refused, and its requests are answered with that.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::Shutdown;
 
@@ -37,8 +41,27 @@ pub struct ServerTls {
     current: ArcSwap<Loaded>,
 }
 
+/// What a connection is accepted with.
+#[derive(Clone)]
+pub struct Acceptance {
+    pub(crate) config: Arc<ServerConfig>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Acceptance {
+    /// Judges the chain that a client proved to hold.
+    ///
+    /// # Errors
+    /// Why it is not valid for a client now.
+    pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+        let (leaf, rest) = chain.split_first().ok_or("an empty chain")?;
+        let Some(verifier) = &self.verifier else { return Err("no client CA is configured".to_owned()) };
+        verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(drop).map_err(|error| error.to_string())
+    }
+}
+
 struct Loaded {
-    config: Arc<ServerConfig>,
+    acceptance: Acceptance,
     /// The bytes that the configuration was made of, to see a change.
     material: Vec<Vec<u8>>,
 }
@@ -59,10 +82,10 @@ impl ServerTls {
         Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(loaded) }))
     }
 
-    /// The configuration for the next connection.
+    /// What the next connection is accepted with.
     #[must_use]
-    pub fn config(&self) -> Arc<ServerConfig> {
-        self.current.load().config.clone()
+    pub fn acceptance(&self) -> Acceptance {
+        self.current.load().acceptance.clone()
     }
 
     /// Reloads the files when they change, until shutdown. A change that cannot
@@ -114,8 +137,12 @@ fn load(files: &ServerFiles) -> anyhow::Result<Loaded> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .context("choose TLS versions")?;
-    let builder = match files.client_ca.as_ref().zip(material.get(2)) {
-        Some((path, bundle)) => builder.with_client_cert_verifier(client_verifier(bundle, path, provider)?),
+    let verifier = match files.client_ca.as_ref().zip(material.get(2)) {
+        Some((path, bundle)) => Some(client_verifier(bundle, path, provider)?),
+        None => None,
+    };
+    let builder = match &verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::new(Deferred(Arc::clone(verifier)))),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).with_context(|| {
@@ -123,14 +150,60 @@ fn load(files: &ServerFiles) -> anyhow::Result<Loaded> {
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.send_half_rtt_data = false;
-    Ok(Loaded { config: Arc::new(config), material })
+    Ok(Loaded { acceptance: Acceptance { config: Arc::new(config), verifier }, material })
+}
+
+/// Takes any chain in the handshake, if the client proves to hold its key: it is
+/// judged afterwards, by [`Acceptance::verify`].
+#[derive(Debug)]
+struct Deferred(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Deferred {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _rest: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 fn client_verifier(
     bundle: &[u8],
     path: &Path,
     provider: Arc<CryptoProvider>,
-) -> anyhow::Result<Arc<dyn rustls::server::danger::ClientCertVerifier>> {
+) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(bundle, path)? {
         roots.add(certificate).with_context(|| format!("bad CA certificate in {}", path.display()))?;
@@ -167,16 +240,16 @@ mod tests {
     fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
         let dir = tempfile::tempdir().expect("temp dir");
         let tls = ServerTls::load(write_pair(dir.path())).expect("loads");
-        let first = tls.config();
+        let first = tls.acceptance().config;
         tls.reload();
-        assert!(Arc::ptr_eq(&first, &tls.config()), "nothing changed");
+        assert!(Arc::ptr_eq(&first, &tls.acceptance().config), "nothing changed");
         let files = write_pair(dir.path());
         tls.reload();
-        let second = tls.config();
+        let second = tls.acceptance().config;
         assert!(!Arc::ptr_eq(&first, &second), "the new pair is used");
         std::fs::write(&files.key, "rubbish").expect("write");
         tls.reload();
-        assert!(Arc::ptr_eq(&second, &tls.config()), "the old pair stays");
+        assert!(Arc::ptr_eq(&second, &tls.acceptance().config), "the old pair stays");
     }
 
     #[test]

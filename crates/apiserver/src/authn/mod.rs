@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::Status;
+use daemon::Clock;
 use daemon::server::Peer;
 
 pub use service_account::{Bound, IssuedToken, Tokens};
@@ -54,32 +55,39 @@ impl User {
 /// Finds out who asks.
 pub struct Authenticator {
     tokens: Arc<Tokens>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Authenticator {
     /// An authenticator that takes the given tokens, and certificates that the
     /// TLS layer has verified.
     #[must_use]
-    pub const fn new(tokens: Arc<Tokens>) -> Self {
-        Self { tokens }
+    pub const fn new(tokens: Arc<Tokens>, clock: Arc<dyn Clock>) -> Self {
+        Self { tokens, clock }
     }
 
     /// The user behind a connection's certificate or a request's bearer token;
     /// anonymous where there is neither.
     ///
     /// # Errors
-    /// A token that is not valid.
+    /// A token that is not valid, or a certificate that is not, without a token.
     pub async fn authenticate(&self, peer: &Peer, authorization: Option<&[u8]>) -> Result<Arc<User>, Status> {
-        if let Some(chain) = &peer.certificates
-            && let Some(user) = chain.first().and_then(|leaf| x509::user(leaf))
-        {
-            return Ok(Arc::new(user));
-        }
+        let leaf = || peer.certificates.as_ref().and_then(|chain| chain.first());
+        let shown = peer.remember(|| leaf().and_then(|leaf| x509::identity(leaf))).and_then(Option::as_ref);
+        let has_ended = match shown {
+            Some(identity) if identity.until >= self.clock.now() => return Ok(Arc::clone(&identity.user)),
+            other => other.is_some(),
+        };
         match authorization.and_then(bearer) {
             Some(token) => self.tokens.authenticate(token, &[]).await.map_err(|why| {
                 tracing::debug!(%why, "a bearer token was refused");
                 Status::unauthorized()
             }),
+            None if has_ended || peer.refused.is_some() => {
+                let why = peer.refused.as_deref().unwrap_or("it has expired");
+                tracing::debug!(peer = %peer.address, why, "a client certificate was refused");
+                Err(Status::unauthorized())
+            }
             None => Ok(Arc::new(User::anonymous())),
         }
     }

@@ -1,13 +1,23 @@
 //! A verified client certificate as a user: the common name is the user's name,
-//! each organization a group.
+//! each organization a group. It ends with its certificate, also on a connection
+//! that lives on.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{AUTHENTICATED, User};
 
-/// The user of a certificate; `None` where it has no common name.
-pub(super) fn user(certificate: &CertificateDer<'_>) -> Option<User> {
+/// The user of a certificate, and how long it is that.
+pub(super) struct Identity {
+    pub(super) user: Arc<User>,
+    pub(super) until: Timestamp,
+}
+
+/// The identity in a certificate; `None` where it has no common name.
+pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
@@ -17,7 +27,8 @@ pub(super) fn user(certificate: &CertificateDer<'_>) -> Option<User> {
     let mut groups: Vec<String> =
         subject.iter_organization().filter_map(|one| one.as_str().ok()).map(str::to_owned).collect();
     groups.push(AUTHENTICATED.to_owned());
-    Some(User { name, groups, ..User::default() })
+    let until = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
+    Some(Identity { user: Arc::new(User { name, groups, ..User::default() }), until })
 }
 
 #[cfg(test)]
@@ -33,10 +44,11 @@ mod tests {
         params.distinguished_name.push(DnType::OrganizationName, "devs");
         let key = KeyPair::generate().expect("key");
         let certificate = params.self_signed(&key).expect("certificate");
-        let user = user(certificate.der()).expect("a user");
+        let Identity { user, until } = identity(certificate.der()).expect("a user");
         assert_eq!(
-            (user.name.as_str(), user.groups),
+            (user.name.as_str(), user.groups.clone()),
             ("jane", vec!["devs".to_owned(), AUTHENTICATED.to_owned()])
         );
+        assert_eq!(until, "4096-01-01T00:00:00Z".parse().expect("a time"));
     }
 }

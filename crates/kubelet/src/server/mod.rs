@@ -313,7 +313,7 @@ mod tests {
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = parameters.self_signed(&key).expect("a certificate");
         let chain: Arc<[_]> = Arc::from(vec![certificate.der().clone()]);
-        let peer = |certificates| Peer { address: ([127, 0, 0, 1], 1).into(), certificates };
+        let peer = |certificates| Peer::new(([127, 0, 0, 1], 1).into(), certificates);
         assert!(admit("kube-apiserver-kubelet-client", &peer(Some(Arc::clone(&chain)))).is_ok());
         assert!(admit("another", &peer(Some(chain))).is_err());
         assert!(admit("kube-apiserver-kubelet-client", &peer(None)).is_err());
