@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, reason = "its output is what a benchmark is for")]
 
 mod api;
+mod cluster;
+mod process;
 mod store;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +21,8 @@ struct Arguments {
 enum Benchmark {
     /// The API server: creates, gets, lists, watch fan-out, start, idle.
     Api(api::ApiBenchmark),
+    /// A whole cluster: start, idle cost of each daemon, pods.
+    Cluster(cluster::ClusterBenchmark),
     /// Durable puts of the store, through gRPC and in process, beside etcd.
     Store(store::StoreBenchmark),
     /// Serves a store through etcd's API until standard input is closed (used by `store`).
@@ -32,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         match arguments.benchmark {
             Benchmark::Api(benchmark) => benchmark.run().await,
+            Benchmark::Cluster(benchmark) => benchmark.run().await,
             Benchmark::Store(benchmark) => benchmark.run().await,
             Benchmark::StoreServe(serve) => serve.run().await,
         }

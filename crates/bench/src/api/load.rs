@@ -95,7 +95,7 @@ where
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let clock = SystemClock;
-    let cpu = server.cpu()?;
+    let cpu = server.usage()?.cpu;
     let started = clock.monotonic();
     let request = &request;
     let workers = (0..clients).map(|client| async move {
@@ -113,7 +113,7 @@ where
     latencies.sort_unstable();
     Ok(Measured {
         per_second: f64::from(count) / seconds,
-        cpu_each: (server.cpu()? - cpu) / count,
+        cpu_each: (server.usage()?.cpu - cpu) / count,
         latencies,
     })
 }

@@ -102,10 +102,10 @@ impl ApiBenchmark {
 
     async fn idle(&self, server: &Server) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let before = server.cpu()?;
+        let before = server.usage()?.cpu;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let percent = (server.cpu()? - before).as_secs_f64() / 5.0 * 100.0;
-        println!("idle: {:.1} MiB resident, {percent:.2} % of a core", server.resident_mib()?);
+        let percent = (server.usage()?.cpu - before).as_secs_f64() / 5.0 * 100.0;
+        println!("idle: {:.1} MiB resident, {percent:.2} % of a core", server.usage()?.resident_mib);
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl ApiBenchmark {
                 }
             });
         }
-        let (clock, before) = (SystemClock, server.cpu()?);
+        let (clock, before) = (SystemClock, server.usage()?.cpu);
         let started = clock.monotonic();
         let next = Arc::new(AtomicU64::new(0));
         let workers = (0..8).map(|_| {
@@ -190,7 +190,7 @@ impl ApiBenchmark {
             .await
             .with_context(|| format!("{} of {expected} events arrived", delivered.load(Ordering::Relaxed)))?;
         let seconds = clock.monotonic().duration_since(started).as_secs_f64();
-        let cpu = (server.cpu()? - before).as_secs_f64();
+        let cpu = (server.usage()?.cpu - before).as_secs_f64();
         println!(
             "\nwatch fan-out: {} watchers, {:.0} writes/s, {:.0} events/s, server CPU {:.1} µs an event (writes included)",
             self.watchers,

@@ -12,6 +12,7 @@ use kubeadm::pki::{Folder, Subject};
 use tempfile::TempDir;
 
 use super::load::Http;
+use crate::process::Usage;
 
 /// A running server.
 pub(super) struct Server {
@@ -58,26 +59,9 @@ impl Server {
         Http::new(&self.url, &self.files)
     }
 
-    fn proc(&self, file: &str) -> anyhow::Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        std::fs::read_to_string(&path).with_context(|| format!("read {path}"))
-    }
-
-    /// User and system time of the server so far.
-    pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = self.proc("stat")?;
-        let after_name = stat.rsplit_once(')').context("read stat")?.1;
-        let mut fields = after_name.split_ascii_whitespace().skip(11);
-        let mut ticks = || fields.next().and_then(|text| text.parse::<u64>().ok()).context("read stat");
-        // USER_HZ is 100 on Linux.
-        Ok(Duration::from_millis((ticks()? + ticks()?) * 10))
-    }
-
-    pub(super) fn resident_mib(&self) -> anyhow::Result<f64> {
-        let status = self.proc("status")?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("read VmRSS")?;
-        let kib: f64 = line.split_ascii_whitespace().nth(1).context("read VmRSS")?.parse()?;
-        Ok(kib / 1024.0)
+    /// Memory now, and processor time so far.
+    pub(super) fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of(self.child.id())
     }
 }
 

@@ -10,6 +10,7 @@ mod layout;
 mod network;
 mod process;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -107,6 +108,14 @@ pub fn status(layout: &Layout) -> anyhow::Result<Vec<String>> {
         return Ok(vec!["no such cluster".to_owned()]);
     }
     Ok(Processes::open(&layout.state)?.describe())
+}
+
+/// The ids of the cluster's processes that run, by name.
+///
+/// # Errors
+/// The state cannot be read.
+pub fn processes(layout: &Layout) -> anyhow::Result<BTreeMap<String, u32>> {
+    Ok(Processes::open(&layout.state)?.running())
 }
 
 fn check_host(layout: &Layout) -> anyhow::Result<()> {

@@ -74,6 +74,12 @@ impl Processes {
         self.known.get(name).is_some_and(|one| one.is_running())
     }
 
+    /// The ids of those that run.
+    pub(super) fn running(&self) -> BTreeMap<String, u32> {
+        let running = self.known.iter().filter(|(_, one)| one.is_running());
+        running.filter_map(|(name, one)| Some((name.clone(), u32::try_from(one.pid).ok()?))).collect()
+    }
+
     /// A process that should run and does not.
     pub(super) fn ended(&self) -> Option<String> {
         self.known.iter().find(|(_, one)| !one.is_running()).map(|(name, _)| name.clone())
