@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::{LabelSelector, Object, Reason, Status};
 use bytes::Bytes;
+use resources::descriptor::ScalePaths;
 use resources::{Descriptor, Part, Subresource};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::authn::{Authenticator, User};
 use crate::authz::{Attributes, Authorizer};
 use crate::registry::{
     Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed,
-    MediaType, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
+    MediaType, Owners, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
 };
 use crate::stored::Stored;
 use crate::{reviews, scale};
@@ -245,8 +246,8 @@ impl Gate {
         if !target.name.is_empty() {
             return Err(Status::method_not_supported(&kind.group, &kind.resource, "create"));
         }
-        self.guard_escalation(&caller.user, &allowed.address, &decoded.object).await?;
-        let options = CreateOptions { dry_run };
+        self.guard_escalation(&caller.user, &allowed.address, &decoded.object)?;
+        let options = CreateOptions { dry_run, ..CreateOptions::default() };
         self.registry.create(caller, allowed.address, decoded.object, &options, decoded.warnings).await
     }
 
@@ -332,7 +333,7 @@ impl Gate {
             set_condition(&mut pod, "PodScheduled", "True", &now);
             Ok((pod, Vec::new()))
         };
-        let options = UpdateOptions { dry_run, ..UpdateOptions::default() };
+        let options = UpdateOptions { dry_run, owners: Owners::Keep, ..UpdateOptions::default() };
         self.registry.change(caller, address, Part::Other("binding"), &options, &transform).await?;
         let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
         let mut json = status.to_json();
@@ -367,11 +368,12 @@ impl Gate {
         let allowed = self.allow(&caller.user, "update", target)?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
-        let options = UpdateOptions { dry_run, field_validation: body.validation };
+        let options =
+            UpdateOptions { dry_run, field_validation: body.validation, ..UpdateOptions::default() };
         if allowed.is_scale() {
             return self.update_scale(caller, &allowed, &decoded.object, &options).await;
         }
-        self.guard_escalation(&caller.user, &allowed.address, &decoded.object).await?;
+        self.guard_escalation(&caller.user, &allowed.address, &decoded.object)?;
         let part = allowed.part();
         self.registry
             .update(caller, allowed.address.clone(), part, decoded.object, &options, decoded.warnings)
@@ -391,31 +393,25 @@ impl Gate {
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
         let allowed = self.allow(&caller.user, "patch", target)?;
-        if allowed.is_scale() {
-            let stored = self.registry.get(&allowed.address, "").await?;
+        if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
+            let address = &allowed.address;
+            if matches!(kind, PatchKind::Apply { .. }) {
+                let config = scale::config(address, patch, paths)?.to_vec();
+                let options = UpdateOptions { owners: Owners::TrackAs("scale"), ..options.clone() };
+                let patch = (kind, config.as_slice());
+                let part = Part::Main;
+                let written =
+                    self.registry.patch(caller, address.clone(), part, patch, &options, &|_| Ok(())).await?;
+                return scale_of(written, paths);
+            }
+            let stored = self.registry.get(address, "").await?;
             let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
-            let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) else {
-                return Err(Status::no_such_resource());
-            };
             let patched = scale::patched(&scale::of(&object, paths), kind, patch)?;
             return self.update_scale(caller, &allowed, &patched, options).await;
         }
-        if allowed.address.kind.group == "rbac.authorization.k8s.io" {
-            let stored = self.registry.get(&allowed.address, "").await?;
-            let mut value: Value = serde_json::from_slice(&stored.json).map_err(Status::internal)?;
-            if kind != PatchKind::Json {
-                let patch =
-                    serde_json::from_slice(patch).map_err(|error| Status::bad_request(error.to_string()))?;
-                api::patch::merge_patch(&mut value, patch);
-            } else {
-                api::patch::json_patch(&mut value, patch)
-                    .map_err(|error| Status::bad_request(error.to_string()))?;
-            }
-            let object = Object::from_value(value).map_err(|error| Status::bad_request(error.to_string()))?;
-            self.guard_escalation(&caller.user, &allowed.address, &object).await?;
-        }
+        let guard = |object: &Object| self.guard_escalation(&caller.user, &allowed.address, object);
         let part = allowed.part();
-        self.registry.patch(caller, allowed.address.clone(), part, kind, patch, options).await
+        self.registry.patch(caller, allowed.address.clone(), part, (kind, patch), options, &guard).await
     }
 
     async fn update_scale(
@@ -431,9 +427,10 @@ impl Gate {
         let transform = |object: &Object| {
             scale::apply(&allowed.address, object, wanted, paths).map(|new| (new, Vec::new()))
         };
-        let written = self.registry.change(caller, &allowed.address, Part::Main, options, &transform).await?;
-        let object = Object::from_slice(&written.json).map_err(Status::internal)?;
-        Ok(Written { json: scale::of(&object, paths).to_vec().into(), ..written })
+        let options = UpdateOptions { owners: Owners::TrackAs("scale"), ..options.clone() };
+        let written =
+            self.registry.change(caller, &allowed.address, Part::Main, &options, &transform).await?;
+        scale_of(written, paths)
     }
 
     /// Deletes an object.
@@ -468,7 +465,7 @@ impl Gate {
 
     /// Nobody may give away, through a role or a binding, rights that they do
     /// not have, unless they may `escalate` or `bind`.
-    async fn guard_escalation(&self, user: &User, address: &Address, object: &Object) -> Result<(), Status> {
+    fn guard_escalation(&self, user: &User, address: &Address, object: &Object) -> Result<(), Status> {
         if address.kind.group != "rbac.authorization.k8s.io" || user.is_in(crate::authn::MASTERS) {
             return Ok(());
         }
@@ -519,6 +516,12 @@ impl Gate {
             )),
         }
     }
+}
+
+/// What was written, as its scale.
+fn scale_of(written: Written, paths: &ScalePaths) -> Result<Written, Status> {
+    let object = Object::from_slice(&written.json).map_err(Status::internal)?;
+    Ok(Written { json: scale::of(&object, paths).to_vec().into(), ..written })
 }
 
 fn is_collection_read(verb: &str, target: &Target) -> bool {

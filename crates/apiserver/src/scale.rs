@@ -53,6 +53,38 @@ pub(crate) fn of(object: &Object, paths: &ScalePaths) -> Object {
     scale
 }
 
+/// What applying a scale applies to the object itself.
+///
+/// # Errors
+/// A configuration that is no scale, or of another object.
+pub(crate) fn config(address: &Address, scale: &[u8], paths: &ScalePaths) -> Result<Object, Status> {
+    let bad = |error: String| Status::bad_request(format!("error decoding YAML: {error}"));
+    let text = std::str::from_utf8(scale).map_err(|error| bad(error.to_string()))?;
+    let value = api::yaml::parse(text).map_err(|error| bad(error.to_string()))?;
+    let scale = Object::from_value(value).map_err(|error| bad(error.to_string()))?;
+    if (scale.api_version(), scale.kind()) != ("autoscaling/v1", "Scale") {
+        return Err(Status::bad_request(format!(
+            "invalid object type: {}, Kind={}: the request is for autoscaling/v1, Kind=Scale",
+            scale.api_version(),
+            scale.kind()
+        )));
+    }
+    let mut config = Object::default();
+    config.set("apiVersion", address.kind.api_version());
+    config.set("kind", address.kind.kind.as_str());
+    config.set("metadata", json!({"name": address.name}));
+    for field in ["name", "resourceVersion", "uid"] {
+        if let Some(value) = scale.at(&["metadata", field]) {
+            config.set_at(&["metadata", field], value.clone());
+        }
+    }
+    if let Some(replicas) = scale.at(&["spec", "replicas"]) {
+        let path: Vec<&str> = paths.spec_replicas.iter().map(String::as_str).collect();
+        config.set_at(&path, replicas.clone());
+    }
+    Ok(config)
+}
+
 /// The object with the replicas that a scale wants.
 ///
 /// # Errors
@@ -88,6 +120,7 @@ pub(crate) fn patched(scale: &Object, kind: PatchKind, patch: &[u8]) -> Result<O
     let mut value = scale.clone().into_value();
     let bad = |error: String| Status::bad_request(error);
     match kind {
+        PatchKind::Apply { .. } => return Err(Status::internal("an apply is no patch of the scale's text")),
         PatchKind::Json => json_patch(&mut value, patch).map_err(|error| bad(error.to_string()))?,
         // A scale has no lists: strategic and plain merge are the same.
         PatchKind::Merge | PatchKind::Strategic => {

@@ -233,10 +233,17 @@ impl Objects for ObjectsFront {
             Type::Json => PatchKind::Json,
             Type::Merge => PatchKind::Merge,
             Type::StrategicMerge => PatchKind::Strategic,
-            Type::Apply | Type::Unspecified => {
+            Type::Apply if caller.field_manager.is_empty() => {
+                return Err(refused(Status::new(
+                    Reason::Invalid,
+                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+                )));
+            }
+            Type::Apply => PatchKind::Apply { force: request.force },
+            Type::Unspecified => {
                 return Err(refused(Status::new(
                     Reason::UnsupportedMediaType,
-                    "server-side apply is not served yet; use a merge or strategic merge patch",
+                    "the request does not say which type of patch it is",
                 )));
             }
         };
@@ -244,6 +251,7 @@ impl Objects for ObjectsFront {
         let options = UpdateOptions {
             dry_run: request.dry_run,
             field_validation: validation(request.field_validation),
+            ..UpdateOptions::default()
         };
         self.gate.patch(&caller, &target, kind, &request.patch, &options).await.map(object).map_err(refused)
     }

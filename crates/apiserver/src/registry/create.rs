@@ -4,6 +4,7 @@ use api::{Object, Reason, Status};
 use resources::metadata;
 use store::{Compare, Operation, Txn};
 
+use super::owners::Owners;
 use super::{Address, Caller, Registry, Written, store_failed};
 use crate::admission::{Operation as Admitted, Request};
 
@@ -17,6 +18,8 @@ const MAX_PREFIX: usize = 63 - 5;
 pub struct CreateOptions {
     /// Everything but the store.
     pub dry_run: bool,
+    /// What happens to the owners of fields.
+    pub owners: Owners,
 }
 
 impl Registry {
@@ -35,6 +38,10 @@ impl Registry {
         let kind = address.kind.clone();
         self.fill_metadata(&mut address, &mut object)?;
         kind.strategy.default(&mut object);
+        kind.strategy.prepare_create(&mut object);
+        if options.owners != Owners::Settled {
+            self.track(&kind, caller, "", None, &mut object);
+        }
         let mut request = Request {
             kind: &kind,
             subresource: "",
@@ -49,6 +56,7 @@ impl Registry {
         };
         self.admission.mutate(&mut request).await?;
         if let Some(object) = &mut request.object {
+            // What admission put where a client may not does not count.
             kind.strategy.prepare_create(object);
         }
         let template = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
@@ -119,7 +127,7 @@ impl Registry {
         if !object.resource_version().is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             object.remove_at(&["metadata", field]);
         }
         if object.name().is_empty() {

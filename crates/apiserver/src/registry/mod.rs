@@ -9,6 +9,7 @@ mod create;
 mod decode;
 mod delete;
 mod kinds;
+mod owners;
 mod read;
 mod table;
 mod update;
@@ -31,9 +32,10 @@ pub use create::{CreateOptions, random_suffix};
 pub use decode::{BodyKind, Decoded, FieldValidation, MediaType, decode, decode_options};
 pub use delete::{DeleteOptions, Deleted};
 pub use kinds::Kinds;
+pub use owners::Owners;
 pub use read::{Continue, ListQuery, Listed, Matching, Watch, WatchBatch, WatchItem, WatchQuery};
 pub use table::{IncludeObject, Tables, partial_metadata};
-pub use update::{PatchKind, UpdateOptions};
+pub use update::{Guard, PatchKind, UpdateOptions};
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use resources::{Part, metadata};
 use serde_json::Value;
 use store::{Compare, Operation, Txn};
 
+use super::owners::{self, Owners, Through};
 use super::{Address, Caller, CreateOptions, FieldValidation, Registry, Written, store_failed};
 use crate::admission::{Operation as Admitted, Request};
 use crate::stored::Stored;
@@ -23,6 +24,8 @@ pub struct UpdateOptions {
     pub dry_run: bool,
     /// What happens to unknown fields in a patch's result.
     pub field_validation: FieldValidation,
+    /// What happens to the owners of fields.
+    pub owners: Owners,
 }
 
 /// The formats of patches.
@@ -34,7 +37,15 @@ pub enum PatchKind {
     Merge,
     /// Kubernetes' own.
     Strategic,
+    /// Server-side apply.
+    Apply {
+        /// Whether fields are taken from their owners.
+        force: bool,
+    },
 }
+
+/// What has to be checked of a patch's result before anything else.
+pub type Guard<'a> = &'a (dyn Fn(&Object) -> Result<(), Status> + Send + Sync);
 
 /// What an attempt of a change starts from.
 struct Base<'a> {
@@ -91,7 +102,7 @@ impl Registry {
         if part == Part::Main && kind.strategy.creates_on_update() && self.current(&address).await?.is_none()
         {
             object.remove_at(&["metadata", "resourceVersion"]);
-            let options = CreateOptions { dry_run: options.dry_run };
+            let options = CreateOptions { dry_run: options.dry_run, owners: options.owners };
             return self.create(caller, address, object, &options, warnings).await;
         }
         let transform = |_: &Object| Ok((object.clone(), Vec::new()));
@@ -109,13 +120,60 @@ impl Registry {
         caller: &Caller,
         address: Address,
         part: Part<'_>,
-        kind: PatchKind,
-        patch: &[u8],
+        (kind, patch): (PatchKind, &[u8]),
         options: &UpdateOptions,
+        guard: Guard<'_>,
     ) -> Result<Written, Status> {
-        let transform =
-            |current: &Object| apply_patch(&address, kind, patch, current, options.field_validation);
+        if let PatchKind::Apply { force } = kind {
+            return self.apply(caller, address, part, (patch, force), options, guard).await;
+        }
+        let transform = |current: &Object| {
+            let (new, warnings) = apply_patch(&address, kind, patch, current, options.field_validation)?;
+            guard(&new)?;
+            Ok((new, warnings))
+        };
         self.change(caller, &address, part, options, &transform).await
+    }
+
+    /// Server-side apply: lays a configuration over the object, which it makes
+    /// where there is none.
+    async fn apply(
+        &self,
+        caller: &Caller,
+        address: Address,
+        part: Part<'_>,
+        (config, force): (&[u8], bool),
+        options: &UpdateOptions,
+        guard: Guard<'_>,
+    ) -> Result<Written, Status> {
+        let config = owners::read_config(&address, config)?;
+        let through = Through::of(part, options.owners);
+        let settled = |live: &Object| {
+            let mut object = self.applied(&address, caller, &through, live, (&config, force))?;
+            // The configuration was checked; what it leaves out is filled in.
+            conform(&address.kind.shape.0, address.kind.shape.1, object.as_map_mut())
+                .map_err(|error| Status::bad_request(error.to_string()))?;
+            guard(&object)?;
+            Ok((object, Vec::new()))
+        };
+        if through.subresource.is_empty() && self.current(&address).await?.is_none() {
+            if !config.uid().is_empty() {
+                return Err(address.conflict(&format!(
+                    "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                    config.uid()
+                )));
+            }
+            let (object, warnings) = settled(&owners::empty(&address.kind))?;
+            let create = CreateOptions { dry_run: options.dry_run, owners: Owners::Settled };
+            let created = self.create(caller, address.clone(), object, &create, warnings).await;
+            match created {
+                // Somebody was quicker: there is something to apply to now.
+                Err(status) if status.reason == Reason::AlreadyExists => {}
+                other => return other,
+            }
+        }
+        let options = UpdateOptions { owners: Owners::Settled, ..options.clone() };
+        self.change(caller, &address, part, &options, &settled).await
     }
 
     /// Changes an object by a function of its current state.
@@ -165,11 +223,14 @@ impl Registry {
         check_preconditions(address, &new, &old)?;
         keep_system_fields(&mut new, &old);
         kind.strategy.default(&mut new);
-        let subresource = match part {
-            Part::Main => "",
-            Part::Status => "status",
-            Part::Other(name) => name,
-        };
+        kind.strategy.prepare_update(part, &mut new, &old);
+        let subresource = Through::of(part, Owners::Track).subresource;
+        match options.owners {
+            Owners::Track => self.track(kind, caller, subresource, Some(&old), &mut new),
+            Owners::TrackAs(name) => self.track(kind, caller, name, Some(&old), &mut new),
+            Owners::Settled => {}
+            Owners::Keep => keep_owners(&mut new, &old),
+        }
         let mut request = Request {
             kind,
             subresource,
@@ -186,6 +247,7 @@ impl Registry {
         let (Some(mut new), Some(old)) = (request.object.take(), request.old.take()) else {
             return Err(Status::internal("admission lost the object"));
         };
+        // What admission changed outside the part does not count.
         kind.strategy.prepare_update(part, &mut new, &old);
         let companions = self.companions(kind, Some(&old), Some(&mut new), base.attempt).await?;
         let mut errors = metadata::validate_update(kind, &new, &old);
@@ -285,11 +347,15 @@ fn keep_system_fields(new: &mut Object, old: &Object) {
         }
     }
     new.set_at(&["metadata", "resourceVersion"], old.resource_version());
-    for field in ["selfLink", "managedFields"] {
-        new.remove_at(&["metadata", field]);
-    }
-    if let Some(managed) = old.at(&["metadata", "managedFields"]) {
-        new.set_at(&["metadata", "managedFields"], managed.clone());
+    new.remove_at(&["metadata", "selfLink"]);
+}
+
+fn keep_owners(new: &mut Object, old: &Object) {
+    match old.at(&["metadata", "managedFields"]) {
+        Some(managed) => new.set_at(&["metadata", "managedFields"], managed.clone()),
+        None => {
+            new.remove_at(&["metadata", "managedFields"]);
+        }
     }
 }
 
@@ -312,6 +378,7 @@ fn apply_patch(
             strategic_merge(&kind.shape.0, kind.shape.1, target, patch)
                 .map_err(|error| patch_failed(&error))?;
         }
+        PatchKind::Apply { .. } => return Err(Status::internal("an apply is no patch of the object's text")),
     }
     let mut object = Object::from_value(value).map_err(|error| Status::bad_request(error.to_string()))?;
     object.set("apiVersion", kind.api_version());

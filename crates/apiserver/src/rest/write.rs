@@ -1,6 +1,6 @@
 //! POST, PUT, PATCH, DELETE.
 
-use api::Status;
+use api::{Reason, Status};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, encoded, json as json_answer, warn};
 use super::negotiate::{Shape, body_media, content_type, unsupported};
-use super::{Asked, Rest, read_body};
+use super::{Asked, Query, Rest, read_body};
 use crate::gate::{Body, Target};
 use crate::registry::{DeleteOptions, Deleted, PatchKind, UpdateOptions, Written, decode_options};
 
@@ -37,9 +37,10 @@ impl Rest {
                 self.show_written(&asked, &target, &written)
             }
             Method::PATCH => {
-                let kind = patch_kind(content_type(&parts.headers))?;
+                let kind = patch_kind(content_type(&parts.headers), &asked.query)?;
                 let patch = read_body(body).await?;
-                let options = UpdateOptions { dry_run, field_validation: validation };
+                let options =
+                    UpdateOptions { dry_run, field_validation: validation, ..UpdateOptions::default() };
                 let written = self.gate.patch(&caller, &target, kind, &patch, &options).await?;
                 self.show_written(&asked, &target, &written)
             }
@@ -115,15 +116,31 @@ impl Rest {
     }
 }
 
-fn patch_kind(media: &str) -> Result<PatchKind, Status> {
-    match media {
-        "application/json-patch+json" => Ok(PatchKind::Json),
-        "application/merge-patch+json" => Ok(PatchKind::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
-        other => Err(unsupported(
-            other,
-            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
-        )),
+fn patch_kind(media: &str, query: &Query) -> Result<PatchKind, Status> {
+    let invalid = |why: &str| Status {
+        code: 422,
+        ..Status::new(Reason::Invalid, format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"))
+    };
+    let kind = match media {
+        "application/json-patch+json" => PatchKind::Json,
+        "application/merge-patch+json" => PatchKind::Merge,
+        "application/strategic-merge-patch+json" => PatchKind::Strategic,
+        "application/apply-patch+yaml" => {
+            if query.get("fieldManager").is_none_or(str::is_empty) {
+                return Err(invalid("fieldManager: Required value: is required for apply patch"));
+            }
+            return Ok(PatchKind::Apply { force: query.flag("force") });
+        }
+        other => {
+            return Err(unsupported(
+                other,
+                "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
+    };
+    match query.get("force") {
+        Some(_) => Err(invalid("force: Forbidden: may not be specified for non-apply patch")),
+        None => Ok(kind),
     }
 }
 
