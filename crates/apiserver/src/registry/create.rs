@@ -106,17 +106,7 @@ impl Registry {
                 return Err(Status::already_exists(&kind.group, &kind.resource, &address.name));
             }
         }
-        if generated {
-            return Err(Status::new(
-                Reason::AlreadyExists,
-                format!(
-                    "{} {:?} already exists, the server was not able to generate a unique name for the object",
-                    kind.qualified_resource(),
-                    address.name
-                ),
-            ));
-        }
-        Err(Status::new(Reason::ServerTimeout, "others took every address that was tried, try again"))
+        Err(all_taken(&address, generated))
     }
 
     fn fill_metadata(&self, address: &mut Address, object: &mut Object) -> Result<(), Status> {
@@ -153,6 +143,19 @@ impl Registry {
             Err(Status::invalid(&kind.group, &kind.kind, object.name(), &errors))
         }
     }
+}
+
+/// Every name, or every address, that was tried is somebody else's.
+fn all_taken(address: &Address, generated: bool) -> Status {
+    if !generated {
+        return Status::new(Reason::ServerTimeout, "others took every address that was tried, try again");
+    }
+    let resource = address.kind.qualified_resource();
+    let message = format!(
+        "{resource} {:?} already exists, the server was not able to generate a unique name for the object",
+        address.name
+    );
+    Status::new(Reason::AlreadyExists, message)
 }
 
 /// Brings the namespace of the path and of the object together.
