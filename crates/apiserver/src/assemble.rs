@@ -19,6 +19,7 @@ use crate::bootstrap::{self, Endpoint};
 use crate::cache;
 use crate::config::Flags;
 use crate::connect::{Connector, Kubelets};
+use crate::definitions;
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::grpc::Services;
@@ -84,6 +85,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
 
     let endpoint = Endpoint { service: own_service, address: flags.advertise_address, port: address.port() };
+    definitions::start(&gate, shell.shutdown.clone());
     bootstrap::run(&gate, endpoint, shell.shutdown.clone()).await.context("make what every cluster has")?;
     let stopping = shell.shutdown.clone();
     shell.health.ready("shutdown", move || {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use resources::Descriptor;
-use resources::openapi::{components, definition_name, reference};
+use resources::openapi::{components, definition_of, reference};
 use serde_json::{Map, Value, json};
 
 /// The document of one group version.
@@ -14,8 +14,7 @@ pub(crate) fn document(kinds: &[Arc<Descriptor>], group: &str, version: &str) ->
     let mut paths = Map::new();
     for kind in &own {
         let gvk = json!({"group": group, "version": version, "kind": kind.kind});
-        let (schema, shape) = &kind.shape;
-        let reference = reference(&definition_name(&schema.get(*shape).name));
+        let reference = reference(&definition_of(kind));
         for (path, operations) in paths_of(kind, &gvk, &reference) {
             paths.insert(path, operations);
         }

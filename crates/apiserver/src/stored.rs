@@ -52,7 +52,7 @@ struct Names {
 /// Encodes an object for the store. `fields` are the values of the kind's
 /// selectable fields, in the kind's own order.
 #[must_use]
-pub fn encode(object: &Object, fields: &[(&'static str, String)]) -> Bytes {
+pub fn encode(object: &Object, fields: &[(&str, String)]) -> Bytes {
     let mut json = Vec::with_capacity(1024);
     let splice = write_json(object, &mut json);
     let mut header = BytesMut::with_capacity(256);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use api::schema::{Schema, StructId};
+use api::Object;
+use api::schema::{Conformed, Schema, StructId, TypeMismatch};
 
 use crate::Strategy;
 
@@ -92,6 +93,14 @@ impl Descriptor {
     #[must_use]
     pub fn qualified_resource(&self) -> String {
         api::status::qualified(&self.group, &self.resource)
+    }
+
+    /// Brings an object into the kind's shape.
+    ///
+    /// # Errors
+    /// A value of the wrong type.
+    pub fn conform(&self, object: &mut Object) -> Result<Conformed, TypeMismatch> {
+        self.strategy.conform(&self.shape.0, self.shape.1, object.as_map_mut())
     }
 
     /// A subresource by name.

@@ -31,8 +31,10 @@ pub fn components<'k>(
         .map(AsRef::as_ref)
         .filter(|one| one.group == group && one.version == version)
         .collect();
-    let Some(first) = kinds.first() else { return json!({"schemas": {}}) };
-    let schema = &first.shape.0;
+    if kinds.is_empty() {
+        return json!({"schemas": {}});
+    }
+    let schema = &*crate::tables::schema();
     let mut walk = Walk { schema, schemas: Map::new(), seen: BTreeSet::new() };
     for name in SHARED {
         walk.named(&format!("meta/v1.{name}"));
@@ -59,6 +61,16 @@ pub fn definition_name(name: &str) -> String {
     }
 }
 
+/// The name of the definition of a kind's objects.
+#[must_use]
+pub fn definition_of(kind: &Descriptor) -> String {
+    if kind.strategy.document().is_none() {
+        return definition_name(&kind.shape.0.get(kind.shape.1).name);
+    }
+    let reversed: Vec<&str> = kind.group.rsplit('.').collect();
+    format!("{}.{}.{}", reversed.join("."), kind.version, kind.kind)
+}
+
 /// A reference to a definition.
 #[must_use]
 pub fn reference(definition: &str) -> Value {
@@ -79,6 +91,9 @@ impl Walk<'_> {
     }
 
     fn kind(&mut self, kind: &Descriptor) {
+        if let Some(document) = kind.strategy.document() {
+            return self.documented(kind, document);
+        }
         let of = self.schema.get(kind.shape.1).name.clone();
         let package = of.split('.').next().unwrap_or_default().to_owned();
         for (suffix, name) in [("", of.clone()), ("List", format!("{of}List"))] {
@@ -100,6 +115,33 @@ impl Walk<'_> {
                 self.tag(&definition, &group, &version, &sub.kind);
             }
         }
+    }
+
+    /// A kind that brings its own schema.
+    fn documented(&mut self, kind: &Descriptor, document: &Value) {
+        let name = definition_of(kind);
+        let mut own = document.clone();
+        own["properties"]["apiVersion"] = json!({"type": "string"});
+        own["properties"]["kind"] = json!({"type": "string"});
+        let meta =
+            |walk: &mut Self, name: &str| walk.named(&format!("meta/v1.{name}")).map(|name| reference(&name));
+        if let Some(metadata) = meta(self, "ObjectMeta") {
+            own["properties"]["metadata"] = json!({"allOf": [metadata]});
+        }
+        let list_meta = meta(self, "ListMeta").unwrap_or_default();
+        let list = json!({
+            "type": "object", "required": ["items"],
+            "properties": {
+                "apiVersion": {"type": "string"}, "kind": {"type": "string"},
+                "metadata": {"allOf": [list_meta]},
+                "items": {"type": "array", "items": reference(&name)},
+            },
+        });
+        let list_name = format!("{name}List");
+        self.schemas.insert(name.clone(), own);
+        self.schemas.insert(list_name.clone(), list);
+        self.tag(&name, &kind.group, &kind.version, &kind.kind);
+        self.tag(&list_name, &kind.group, &kind.version, &format!("{}List", kind.kind));
     }
 
     /// Says which kind a definition is.

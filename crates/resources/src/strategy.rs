@@ -1,8 +1,9 @@
 //! What differs in behaviour between kinds, as pure functions of objects.
 
+use api::schema::{Conformed, Schema, StructId, TypeMismatch};
 use api::{ErrorList, Object};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::names;
 
@@ -30,6 +31,20 @@ pub enum Grace {
 /// The behaviour of a kind. Objects arrive decoded, pruned and conformed to the
 /// kind's schema; metadata common to all kinds is looked after elsewhere.
 pub trait Strategy: Send + Sync + 'static {
+    /// Brings decoded JSON into the kind's shape: what it does not have is removed
+    /// and named.
+    ///
+    /// # Errors
+    /// A value of the wrong type, where types are not left to [`Self::validate`].
+    fn conform(
+        &self,
+        schema: &Schema,
+        shape: StructId,
+        object: &mut Map<String, Value>,
+    ) -> Result<Conformed, TypeMismatch> {
+        api::schema::conform(schema, shape, object)
+    }
+
     /// Fills in what the client left to the server.
     fn default(&self, _object: &mut Object) {}
 
@@ -90,13 +105,13 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Fields besides name and namespace that a field selector can name, with
     /// the object's values, in an order that is the same for every object.
-    fn selectable(&self, _object: &Object) -> Vec<(&'static str, String)> {
+    fn selectable(&self, _object: &Object) -> Vec<(&str, String)> {
         Vec::new()
     }
 
     /// The names of [`Self::selectable`], known without an object.
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &[]
+    fn selectable_names(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     /// The cells of the object's row, one per column of the descriptor.
@@ -115,5 +130,15 @@ pub trait Strategy: Send + Sync + 'static {
     /// Whether [`Self::from_stored`] changes anything.
     fn converts(&self) -> bool {
         false
+    }
+
+    /// Whether strategic merge patches are taken.
+    fn merges_strategically(&self) -> bool {
+        true
+    }
+
+    /// The OpenAPI schema of the kind, where it does not follow from its shape.
+    fn document(&self) -> Option<&Value> {
+        None
     }
 }

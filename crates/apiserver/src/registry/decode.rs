@@ -68,7 +68,11 @@ pub fn decode(
     let Some(shape) = body_kind.shape.or_else(|| schema.find(&struct_name(body_kind))) else {
         return Ok(Decoded { object, warnings: Vec::new() });
     };
-    let found = conform(schema, shape, object.as_map_mut()).map_err(|error| {
+    let conformed = match body_kind.shape {
+        Some(_) => kind.conform(&mut object),
+        None => conform(schema, shape, object.as_map_mut()),
+    };
+    let found = conformed.map_err(|error| {
         Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {error}",
             body_kind.kind, body_kind.version, body_kind.kind

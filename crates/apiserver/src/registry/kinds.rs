@@ -9,7 +9,10 @@ use resources::{Catalogue, Descriptor};
 type Path = (String, String, String);
 
 /// The kinds, built in and added at run time.
-pub struct Kinds(ArcSwap<Index>);
+pub struct Kinds {
+    built_in: Vec<Arc<Descriptor>>,
+    index: ArcSwap<Index>,
+}
 
 struct Index {
     in_order: Vec<Arc<Descriptor>>,
@@ -28,24 +31,33 @@ impl Kinds {
     /// The built-in kinds.
     #[must_use]
     pub fn new(catalogue: &Catalogue) -> Self {
-        Self(ArcSwap::from_pointee(Index::new(catalogue.iter().cloned().collect())))
+        let built_in: Vec<_> = catalogue.iter().cloned().collect();
+        let index = ArcSwap::from_pointee(Index::new(built_in.clone()));
+        Self { built_in, index }
+    }
+
+    /// Replaces the kinds that were added at run time.
+    pub fn set_custom(&self, custom: Vec<Arc<Descriptor>>) {
+        let mut all = self.built_in.clone();
+        all.extend(custom);
+        self.index.store(Arc::new(Index::new(all)));
     }
 
     /// A kind by its path.
     #[must_use]
     pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Descriptor>> {
-        self.0.load().by_path.get(&(group.to_owned(), version.to_owned(), resource.to_owned())).cloned()
+        self.index.load().by_path.get(&(group.to_owned(), version.to_owned(), resource.to_owned())).cloned()
     }
 
     /// All kinds, in discovery order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Descriptor>> {
-        self.0.load().in_order.clone()
+        self.index.load().in_order.clone()
     }
 
     /// Whether anything is served under a group and version.
     #[must_use]
     pub fn has_version(&self, group: &str, version: &str) -> bool {
-        self.0.load().in_order.iter().any(|kind| kind.group == group && kind.version == version)
+        self.index.load().in_order.iter().any(|kind| kind.group == group && kind.version == version)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::managed::{ApplyError, FieldSet, Identity, Operation, Ownership, Typed};
-use api::schema::{Schema, StructId, conform};
+use api::schema::{Schema, StructId};
 use api::{Object, Reason, Status};
 use resources::{Descriptor, Part};
 use serde_json::{Map, Value, json};
@@ -77,10 +77,11 @@ pub(super) fn empty(kind: &Descriptor) -> Object {
     let mut map = Map::new();
     map.insert("apiVersion".to_owned(), kind.api_version().into());
     map.insert("kind".to_owned(), kind.kind.as_str().into());
+    let mut object = Object::from_value(Value::Object(map)).unwrap_or_default();
     // What is empty fits every struct.
-    let filled = conform(&kind.shape.0, kind.shape.1, &mut map);
+    let filled = kind.conform(&mut object);
     debug_assert!(filled.is_ok(), "{filled:?}");
-    Object::from_value(Value::Object(map)).unwrap_or_default()
+    object
 }
 
 /// A configuration that nobody can own through a part of an object.
@@ -127,10 +128,10 @@ impl Registry {
     ) {
         let form = Form { kind: Arc::clone(kind), kinds: &self.kinds };
         let identity = identity(kind, caller, subresource, Operation::Update);
-        let ownership = self.ownership(&form, FieldSet::default());
         match old {
-            Some(old) => ownership.update(old, new, &identity, false),
-            None => ownership.update(&empty(kind), new, &identity, true),
+            Some(old) => self.ownership(&form, FieldSet::default()).update(old, new, &identity, false),
+            // A first status is the server's.
+            None => self.ownership(&form, reset(kind, Part::Main)).update(&empty(kind), new, &identity, true),
         }
     }
 
@@ -228,7 +229,7 @@ pub(super) fn read_config(address: &Address, bytes: &[u8]) -> Result<Object, Sta
         ));
     }
     let mut checked = config.clone();
-    let unfit = match conform(&kind.shape.0, kind.shape.1, checked.as_map_mut()) {
+    let unfit = match kind.conform(&mut checked) {
         Err(error) => Some(error.to_string()),
         Ok(found) => found.unknown.first().map(|path| format!(".{path}: field not declared in schema")),
     };

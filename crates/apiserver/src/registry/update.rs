@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use api::patch::{PatchError, json_patch, merge_patch, strategic_merge};
-use api::schema::conform;
 use api::{Object, Reason, Status};
 use resources::{Part, metadata};
 use serde_json::Value;
@@ -151,8 +150,7 @@ impl Registry {
         let settled = |live: &Object| {
             let mut object = self.applied(&address, caller, &through, live, (&config, force))?;
             // The configuration was checked; what it leaves out is filled in.
-            conform(&address.kind.shape.0, address.kind.shape.1, object.as_map_mut())
-                .map_err(|error| Status::bad_request(error.to_string()))?;
+            address.kind.conform(&mut object).map_err(|error| Status::bad_request(error.to_string()))?;
             guard(&object)?;
             Ok((object, Vec::new()))
         };
@@ -371,6 +369,12 @@ fn apply_patch(
     match patch_kind {
         PatchKind::Json => json_patch(&mut value, patch).map_err(|error| patch_failed(&error))?,
         PatchKind::Merge => merge_patch(&mut value, parse_patch(patch)?),
+        PatchKind::Strategic if !kind.strategy.merges_strategically() => {
+            return Err(Status::new(
+                Reason::UnsupportedMediaType,
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
         PatchKind::Strategic => {
             let (Value::Object(patch), Value::Object(target)) = (parse_patch(patch)?, &mut value) else {
                 return Err(Status::bad_request("a strategic merge patch must be a JSON object"));
@@ -395,7 +399,7 @@ fn apply_patch(
             )],
         ));
     }
-    let found = conform(&kind.shape.0, kind.shape.1, object.as_map_mut()).map_err(|error| {
+    let found = kind.conform(&mut object).map_err(|error| {
         let kind = &kind.kind;
         Status::new(
             Reason::BadRequest,

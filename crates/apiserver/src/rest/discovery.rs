@@ -44,10 +44,24 @@ fn go_arch() -> &'static str {
     }
 }
 
-/// Documents that are made once and kept.
+/// Documents that are made once and kept, as long as their kinds stay.
 #[derive(Default)]
 pub struct Documents {
-    openapi: Mutex<BTreeMap<String, (String, bytes::Bytes)>>,
+    openapi: Mutex<BTreeMap<String, Document>>,
+}
+
+/// A document, and the kinds that it is about.
+struct Document {
+    of: Vec<Arc<Descriptor>>,
+    /// Its hash and its bytes.
+    shown: (String, bytes::Bytes),
+}
+
+impl Document {
+    /// Whether it is about exactly these kinds, as they are now.
+    fn is_of(&self, kinds: &[Arc<Descriptor>]) -> bool {
+        self.of.len() == kinds.len() && self.of.iter().zip(kinds).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
 }
 
 impl Documents {
@@ -144,15 +158,17 @@ impl Documents {
         group: &str,
         version: &str,
     ) -> (String, bytes::Bytes) {
-        if let Some(found) = self.openapi.lock().get(path) {
-            return found.clone();
+        let is_own = |kind: &&Arc<Descriptor>| kind.group == group && kind.version == version;
+        let own: Vec<_> = kinds.iter().filter(is_own).cloned().collect();
+        if let Some(found) = self.openapi.lock().get(path).filter(|found| found.is_of(&own)) {
+            return found.shown.clone();
         }
         let document = openapi::document(kinds, group, version).to_string();
         let hash: String =
             Sha256::digest(document.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect();
-        let made = (hash, bytes::Bytes::from(document));
-        self.openapi.lock().insert(path.to_owned(), made.clone());
-        made
+        let shown = (hash, bytes::Bytes::from(document));
+        self.openapi.lock().insert(path.to_owned(), Document { of: own, shown: shown.clone() });
+        shown
     }
 }
 

@@ -112,8 +112,8 @@ impl Strategy for SigningRequest {
         errors
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["spec.signerName"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["spec.signerName"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -120,8 +120,8 @@ impl Strategy for Secret {
         errors
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["type"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["type"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -63,8 +63,8 @@ impl Strategy for CoreEvent {
         true
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        SELECTABLE
+    fn selectable_names(&self) -> Vec<&str> {
+        SELECTABLE.to_vec()
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {
@@ -180,8 +180,8 @@ impl Strategy for Event {
         true
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        SELECTABLE
+    fn selectable_names(&self) -> Vec<&str> {
+        SELECTABLE.to_vec()
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

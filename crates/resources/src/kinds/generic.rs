@@ -97,7 +97,6 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
             | ("networking.k8s.io", "ingresses" | "ingressclasses" | "networkpolicies")
             | ("policy", "poddisruptionbudgets")
             | ("scheduling.k8s.io", "priorityclasses")
-            | ("apiextensions.k8s.io", "customresourcedefinitions")
             | ("flowcontrol.apiserver.k8s.io", _)
             | ("resource.k8s.io", "resourceslices" | "deviceclasses")
     ) || group == "admissionregistration.k8s.io";
@@ -111,13 +110,8 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         matches!((group, resource), ("", "limitranges") | ("node.k8s.io", "runtimeclasses"));
     kind.needs_version = matches!(
         (group, resource),
-        (
-            "admissionregistration.k8s.io"
-                | "apiextensions.k8s.io"
-                | "apiregistration.k8s.io"
-                | "node.k8s.io",
-            _
-        ) | ("policy", "poddisruptionbudgets")
+        ("admissionregistration.k8s.io" | "apiregistration.k8s.io" | "node.k8s.io", _)
+            | ("policy", "poddisruptionbudgets")
             | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
     );
     if (group, resource) == ("apiregistration.k8s.io", "apiservices") {
@@ -148,7 +142,6 @@ fn default(group: &str, resource: &str) -> Option<fn(&mut Object)> {
             defaults::admission_policy
         }
         ("apiregistration.k8s.io", "apiservices") => defaults::api_service,
-        ("apiextensions.k8s.io", "customresourcedefinitions") => defaults::custom_resource_definition,
         _ => return None,
     })
 }
@@ -162,9 +155,7 @@ fn cells(group: &str, resource: &str) -> Cells {
         ("", "resourcequotas") => cells::resource_quota,
         ("", "persistentvolumes") => cells::persistent_volume,
         ("", "persistentvolumeclaims") => cells::persistent_volume_claim,
-        ("", "limitranges")
-        | ("storage.k8s.io", "csistoragecapacities")
-        | ("apiextensions.k8s.io", "customresourcedefinitions") => cells::name_and_creation,
+        ("", "limitranges") | ("storage.k8s.io", "csistoragecapacities") => cells::name_and_creation,
         ("apiregistration.k8s.io", "apiservices") => cells::api_service,
         ("apps", "controllerrevisions") => cells::controller_revision,
         ("apps", "statefulsets") => cells::stateful_set,

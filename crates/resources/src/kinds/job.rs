@@ -125,8 +125,8 @@ impl Strategy for Job {
         pod::template_warnings(new.below(&["spec", "template", "spec"]), "spec.template.spec")
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["status.successful"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["status.successful"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -7,6 +7,7 @@ mod autoscaler;
 mod cells;
 mod certificates;
 mod config;
+pub mod custom_resource_definition;
 mod defaults;
 mod endpoints;
 mod event;
@@ -40,6 +41,9 @@ pub(crate) fn strategy(group: &str, version: &str, resource: &str, shape: Struct
         ("apps", "deployments") => Arc::new(workload::Deployment),
         ("apps", "replicasets") => Arc::new(workload::ReplicaSet),
         ("batch", "jobs") => Arc::new(job::Job),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            Arc::new(custom_resource_definition::CustomResourceDefinition(shape))
+        }
         ("coordination.k8s.io", "leases") => Arc::new(config::Lease),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlice),
         ("events.k8s.io", "events") => Arc::new(event::Event),

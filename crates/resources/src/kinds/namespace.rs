@@ -87,8 +87,8 @@ impl Strategy for Namespace {
         object.set_at(&["status", "phase"], "Terminating");
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["status.phase"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["status.phase"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -82,8 +82,8 @@ impl Strategy for Node {
         errors
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["spec.unschedulable"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["spec.unschedulable"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

@@ -343,7 +343,8 @@ fn rows_read_as_kubectl_shows_them() {
 #[test]
 fn fields_can_be_selected() {
     let pod = made("pods", &valid(), json!({"spec": {"nodeName": "node"}}));
-    let found = kind("pods").strategy.selectable(&pod);
+    let kind = kind("pods");
+    let found = kind.strategy.selectable(&pod);
     assert!(found.contains(&("spec.nodeName", "node".to_owned())));
     assert!(found.contains(&("status.phase", "Pending".to_owned())));
     assert!(create("pods", &valid(), json!({"metadata": {"name": "a.b"}})).is_empty());

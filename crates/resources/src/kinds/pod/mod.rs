@@ -118,8 +118,8 @@ impl Strategy for Pod {
         Grace::Seconds(grace_seconds(object, asked))
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        SELECTABLE
+    fn selectable_names(&self) -> Vec<&str> {
+        SELECTABLE.to_vec()
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

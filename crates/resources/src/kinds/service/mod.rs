@@ -112,8 +112,8 @@ impl Strategy for Service {
         true
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["spec.clusterIP", "spec.type"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["spec.clusterIP", "spec.type"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

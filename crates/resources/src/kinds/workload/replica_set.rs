@@ -71,8 +71,8 @@ impl Strategy for ReplicaSet {
         super::template_warnings(new, old)
     }
 
-    fn selectable_names(&self) -> &'static [&'static str] {
-        &["status.replicas"]
+    fn selectable_names(&self) -> Vec<&str> {
+        vec!["status.replicas"]
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

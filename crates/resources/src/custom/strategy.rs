@@ -1,0 +1,152 @@
+//! The behaviour of one version of a custom resource.
+
+use api::jsonpath::Template;
+use api::schema::{Conformed, Schema, StructId, TypeMismatch, conform};
+use api::{ErrorList, Object};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::columns::Printed;
+use super::structural::Structural;
+use super::{default, prune, validate};
+use crate::fields::same;
+use crate::{Part, Strategy, metadata, tables};
+
+/// One version of a custom resource.
+pub(super) struct Custom {
+    pub(super) structural: Structural,
+    /// The schema as it was given.
+    pub(super) document: Value,
+    pub(super) columns: Vec<Printed>,
+    pub(super) selectable: Vec<(String, Template)>,
+    pub(super) has_status: bool,
+    pub(super) stored_version: String,
+    pub(super) api_version: String,
+    pub(super) converts: bool,
+}
+
+impl Custom {
+    /// Whether anything but the metadata, and the status where it is a part of its
+    /// own, differs: that makes a new generation.
+    fn differs(&self, new: &Object, old: &Object) -> bool {
+        let counts = |name: &&String| *name != "metadata" && !(self.has_status && *name == "status");
+        let keys = new.as_map().keys().chain(old.as_map().keys());
+        keys.filter(counts).any(|name| {
+            let null = Value::Null;
+            !same(new.get(name).unwrap_or(&null), old.get(name).unwrap_or(&null))
+        })
+    }
+}
+
+impl Strategy for Custom {
+    fn conform(
+        &self,
+        _schema: &Schema,
+        _shape: StructId,
+        object: &mut Map<String, Value>,
+    ) -> Result<Conformed, TypeMismatch> {
+        let mut found = Conformed::default();
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            let schema = tables::schema();
+            if let Some(shape) = schema.find("meta/v1.ObjectMeta") {
+                let inner = conform(&schema, shape, metadata)?;
+                found.unknown.extend(inner.unknown.into_iter().map(|path| format!("metadata.{path}")));
+            }
+        }
+        prune::prune(object, &self.structural, true, "", &mut found.unknown);
+        Ok(found)
+    }
+
+    fn default(&self, object: &mut Object) {
+        default::fill(object.as_map_mut(), &self.structural);
+    }
+
+    fn prepare_create(&self, object: &mut Object) {
+        if self.has_status {
+            object.remove("status");
+        }
+        metadata::first_generation(object);
+    }
+
+    fn prepare_update(&self, part: Part<'_>, new: &mut Object, old: &Object) {
+        match part {
+            Part::Main => {
+                if self.has_status {
+                    metadata::keep_other_parts(Part::Main, new, old);
+                }
+                let generation = old.generation() + i64::from(self.differs(new, old));
+                new.set_at(&["metadata", "generation"], generation);
+            }
+            Part::Status | Part::Other(_) => {
+                let owners = new.at(&["metadata", "managedFields"]).cloned();
+                let status = new.remove("status");
+                *new = old.clone();
+                match status {
+                    Some(status) => new.set("status", status),
+                    None => drop(new.remove("status")),
+                }
+                if let Some(owners) = owners {
+                    new.set_at(&["metadata", "managedFields"], owners);
+                }
+            }
+        }
+    }
+
+    fn validate(&self, object: &Object) -> ErrorList {
+        validate::validate(object.as_map(), &self.structural)
+    }
+
+    fn validate_update(&self, part: Part<'_>, new: &Object, _old: &Object) -> ErrorList {
+        match part {
+            // Asked separately.
+            Part::Main => ErrorList::new(),
+            Part::Status | Part::Other(_) => self.validate(new),
+        }
+    }
+
+    fn updates_unconditionally(&self) -> bool {
+        false
+    }
+
+    fn selectable(&self, object: &Object) -> Vec<(&str, String)> {
+        if self.selectable.is_empty() {
+            return Vec::new();
+        }
+        let root = Value::Object(object.as_map().clone());
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let of = |(name, path): &(String, Template)| -> String {
+            debug_assert!(!name.is_empty(), "a path has a name");
+            path.values(&root).first().map(|value| text(value)).unwrap_or_default()
+        };
+        self.selectable.iter().map(|one| (one.0.as_str(), of(one))).collect()
+    }
+
+    fn selectable_names(&self) -> Vec<&str> {
+        self.selectable.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+        self.columns.iter().map(|column| column.cell(object, now)).collect()
+    }
+
+    fn from_stored(&self, object: &mut Object) {
+        object.set("apiVersion", self.api_version.as_str());
+        self.default(object);
+    }
+
+    fn to_stored(&self, object: &mut Object) {
+        object.set("apiVersion", self.stored_version.as_str());
+    }
+
+    fn converts(&self) -> bool {
+        self.converts
+    }
+
+    fn merges_strategically(&self) -> bool {
+        false
+    }
+
+    fn document(&self) -> Option<&Value> {
+        Some(&self.document)
+    }
+}
