@@ -6,13 +6,18 @@
 //! is given.
 #![expect(clippy::print_stderr, reason = "a command line talks on standard error")]
 
+mod changes;
+mod clock;
 mod discovery;
 mod error;
 mod jsonpath;
 mod kube;
 mod output;
+mod pods;
+mod remote;
 mod resource_builder;
 mod schema;
+mod terminal;
 mod three_way;
 pub mod verbs;
 

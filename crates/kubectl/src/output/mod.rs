@@ -1,5 +1,6 @@
 //! What is printed: objects in the formats of `-o`, tables, YAML.
 
+pub(crate) mod aligned;
 pub(crate) mod table;
 pub(crate) mod yaml;
 
@@ -142,6 +143,13 @@ pub(crate) fn write(text: &str) -> Result<(), Error> {
 /// Writes to standard output at once.
 pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
+/// Writes to standard error at once.
+pub(crate) fn error_bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stderr().lock();
     out.write_all(bytes)?;
     Ok(out.flush()?)
 }

@@ -6,13 +6,12 @@ use std::path::Path;
 use api::Object;
 use base64::Engine as _;
 use clap::{Args, Subcommand};
-use client::WriteOptions;
 use serde_json::{Map, Value, json};
 
 use super::Verb;
+use crate::changes::How;
 use crate::error::Error;
 use crate::kube::{Info, Kube};
-use crate::output::{self, Format};
 use crate::resource_builder::{self, Files};
 
 #[derive(Args)]
@@ -24,17 +23,6 @@ pub(crate) struct Create {
     how: How,
     #[command(subcommand)]
     kind: Option<Kind>,
-}
-
-/// How an object is made and shown.
-#[derive(Args, Clone)]
-pub(crate) struct How {
-    /// none, client, or server
-    #[arg(long, default_value = "none")]
-    dry_run: String,
-    /// json, yaml, name
-    #[arg(short = 'o', long, default_value = "")]
-    output: String,
 }
 
 #[derive(Args)]
@@ -140,22 +128,9 @@ pub(super) async fn make_value(kube: &Kube, value: Value, how: &How) -> Result<(
 }
 
 async fn make(kube: &Kube, info: &Info, how: &How) -> Result<(), Error> {
-    let format = Format::parse(&how.output)?;
-    let object = info.object.clone().unwrap_or_default();
-    let (made, suffix) = match how.dry_run.as_str() {
-        "client" => (object, " (dry run)"),
-        other => {
-            let dry_run = super::apply::dry_run(other)?;
-            let options = WriteOptions { dry_run, strict: true, force: false };
-            let made = kube.create(info.resource.target(&info.namespace, ""), &object, &options).await?;
-            (made, if dry_run { " (server dry run)" } else { "" })
-        }
-    };
-    if format.is_table() {
-        output::line(format!("{}/{} created{suffix}", info.resource.label(), made.name()))
-    } else {
-        output::write(&format.print(&made.into_value(), true)?)
-    }
+    let made = how.create(kube, info).await?;
+    let label = format!("{}/{}", info.resource.label(), made.name());
+    how.report(&label, made, "created")
 }
 
 impl Kind {

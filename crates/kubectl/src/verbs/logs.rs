@@ -2,14 +2,12 @@
 
 use api::Object;
 use clap::Args;
-use serde_json::Value;
 use wire::node::{LogsRequest, PodRef};
 
 use super::Verb;
 use crate::error::Error;
 use crate::kube::{Kube, parse_duration};
-use crate::output;
-use crate::resource_builder;
+use crate::{output, pods, resource_builder};
 
 #[derive(Args)]
 pub(crate) struct Logs {
@@ -47,8 +45,7 @@ pub(crate) struct Logs {
 impl Verb for Logs {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
         let namespace = kube.namespace()?;
-        let pods = self.pods(kube, &namespace).await?;
-        for pod in pods {
+        for pod in self.pods(kube, &namespace).await? {
             self.one(kube, &namespace, &pod).await?;
         }
         Ok(())
@@ -59,18 +56,18 @@ impl Logs {
     /// The pods that are meant; of a workload the first, as kubectl takes it.
     async fn pods(&self, kube: &Kube, namespace: &str) -> Result<Vec<Object>, Error> {
         let discovery = kube.discovery().await?;
-        let pods = discovery.of_kind("v1", "Pod")?;
+        let kind = discovery.of_kind("v1", "Pod")?;
         if !self.selector.is_empty() {
             if self.follow {
                 return Err(Error::said("--follow with a selector is not available: name one pod"));
             }
-            return kube.list(pods.target(namespace, ""), &self.selector, "").await;
+            return kube.list(kind.target(namespace, ""), &self.selector, "").await;
         }
         let Some(first) = self.words.first() else {
             return Err(Error::said("expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'."));
         };
         if !first.contains('/') {
-            return match kube.get(pods.target(namespace, first)).await {
+            return match kube.get(kind.target(namespace, first)).await {
                 Err(Error::Server { status, .. }) if status.reason == api::Reason::NotFound => {
                     Err(Error::said(format!(
                         "error from server (NotFound): {} in namespace {namespace:?}",
@@ -83,12 +80,12 @@ impl Logs {
         let wanted = resource_builder::read_words(discovery, std::slice::from_ref(first))?.remove(0);
         let name = wanted.name.unwrap_or_default();
         let object = kube.get(wanted.resource.target(namespace, &name)).await?;
-        if wanted.resource == pods {
+        if wanted.resource == kind {
             return Ok(vec![object]);
         }
-        let selector = selector_of(&object)
+        let selector = pods::selector_of(&object)
             .ok_or_else(|| Error::said(format!("cannot get the logs from {}", wanted.resource.kind)))?;
-        let mut found = kube.list(pods.target(namespace, ""), &selector, "").await?;
+        let mut found = kube.list(kind.target(namespace, ""), &selector, "").await?;
         if found.is_empty() {
             return Err(Error::said("timed out waiting for the condition: the workload has no pods"));
         }
@@ -102,7 +99,7 @@ impl Logs {
     async fn one(&self, kube: &Kube, namespace: &str, pod: &Object) -> Result<(), Error> {
         let container = match self.container.as_ref().or_else(|| self.words.get(1)) {
             Some(name) => name.clone(),
-            None => default_container(pod)?,
+            None => pods::container(pod, None, false)?,
         };
         let since = match &self.since {
             Some(text) => i64::try_from(parse_duration(text)?.as_secs()).ok(),
@@ -130,55 +127,5 @@ impl Logs {
             output::write_bytes(&chunk.data)?;
         }
         Ok(())
-    }
-}
-
-/// A workload's selector in query syntax.
-fn selector_of(object: &Object) -> Option<String> {
-    let selector = object.at(&["spec", "selector"])?;
-    let labels = selector.get("matchLabels").unwrap_or(selector).as_object()?;
-    let pairs: Vec<String> =
-        labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
-    (!pairs.is_empty()).then(|| pairs.join(","))
-}
-
-/// The only container, the annotated one, or the first with a word about it.
-fn default_container(pod: &Object) -> Result<String, Error> {
-    let containers = pod.at(&["spec", "containers"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let names: Vec<&str> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
-    if let Some(name) =
-        pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| names.contains(name))
-    {
-        return Ok(name.to_owned());
-    }
-    let Some(first) = names.first() else {
-        return Err(Error::said(format!("pod {} has no containers", pod.name())));
-    };
-    if names.len() > 1 {
-        eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
-    }
-    Ok((*first).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn pods_and_containers_are_chosen() {
-        let web = Object::from_value(json!({"spec": {"selector": {"matchLabels": {"a": "1", "b": "2"}}}}))
-            .expect("object");
-        assert_eq!(selector_of(&web).as_deref(), Some("a=1,b=2"));
-        let service = Object::from_value(json!({"spec": {"selector": {"app": "w"}}})).expect("object");
-        assert_eq!(selector_of(&service).as_deref(), Some("app=w"));
-        assert_eq!(selector_of(&Object::default()), None);
-        let mut pod = Object::from_value(json!({"spec": {"containers": [{"name": "x"}, {"name": "y"}]}}))
-            .expect("object");
-        assert_eq!(default_container(&pod).expect("first"), "x");
-        pod.set_at(&["metadata", "annotations", "kubectl.kubernetes.io/default-container"], "y");
-        assert_eq!(default_container(&pod).expect("annotated"), "y");
-        assert!(default_container(&Object::default()).is_err());
     }
 }

@@ -4,14 +4,18 @@ mod annotate;
 mod api_resources;
 mod api_versions;
 mod apply;
+mod attach;
 mod config;
 mod cordon;
 mod create;
 mod delete;
+mod describe;
+mod exec;
 mod get;
 mod label;
 mod logs;
 mod patch;
+mod rollout;
 mod scale;
 mod version;
 mod wait;
@@ -58,15 +62,19 @@ const fn verb<V: Verb + 'static>(name: &'static str, about: &'static str) -> Ent
 pub(crate) const TABLE: &[Entry] = &[
     verb::<create::Create>("create", "Create a resource from a file or from flags"),
     verb::<get::Get>("get", "Display one or many resources"),
+    verb::<describe::Describe>("describe", "Show details of one or many resources"),
     verb::<delete::Delete>("delete", "Delete resources by file, name, or selector"),
     verb::<apply::Apply>("apply", "Apply a configuration to a resource by file"),
     verb::<logs::Logs>("logs", "Print the logs of a container"),
+    verb::<exec::Exec>("exec", "Execute a command in a container"),
+    verb::<attach::Attach>("attach", "Attach to a running container"),
     verb::<wait::Wait>("wait", "Wait until objects are gone or a condition holds"),
     verb::<cordon::Cordon>("cordon", "Mark a node as unschedulable"),
     verb::<cordon::Uncordon>("uncordon", "Mark a node as schedulable"),
     verb::<config::Config>("config", "Show the kubeconfig file"),
     verb::<patch::PatchVerb>("patch", "Update fields of a resource"),
     verb::<scale::Scale>("scale", "Set a new size for a workload"),
+    verb::<rollout::Rollout>("rollout", "Manage the rollout of a resource"),
     verb::<label::Label>("label", "Update the labels on a resource"),
     verb::<annotate::Annotate>("annotate", "Update the annotations on a resource"),
     verb::<api_resources::ApiResources>("api-resources", "Print the API resources of the server"),
