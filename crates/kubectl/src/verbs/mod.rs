@@ -7,14 +7,17 @@ mod apply;
 mod attach;
 mod config;
 mod cordon;
+mod cp;
 mod create;
 mod delete;
 mod describe;
 mod exec;
+mod explain;
 mod get;
 mod label;
 mod logs;
 mod patch;
+mod port_forward;
 mod rollout;
 mod scale;
 mod version;
@@ -68,6 +71,8 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<logs::Logs>("logs", "Print the logs of a container"),
     verb::<exec::Exec>("exec", "Execute a command in a container"),
     verb::<attach::Attach>("attach", "Attach to a running container"),
+    verb::<port_forward::PortForward>("port-forward", "Forward one or more local ports to a pod"),
+    verb::<cp::Cp>("cp", "Copy files and directories to and from containers"),
     verb::<wait::Wait>("wait", "Wait until objects are gone or a condition holds"),
     verb::<cordon::Cordon>("cordon", "Mark a node as unschedulable"),
     verb::<cordon::Uncordon>("uncordon", "Mark a node as schedulable"),
@@ -77,6 +82,7 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<rollout::Rollout>("rollout", "Manage the rollout of a resource"),
     verb::<label::Label>("label", "Update the labels on a resource"),
     verb::<annotate::Annotate>("annotate", "Update the annotations on a resource"),
+    verb::<explain::Explain>("explain", "Get documentation for a resource"),
     verb::<api_resources::ApiResources>("api-resources", "Print the API resources of the server"),
     verb::<api_versions::ApiVersions>("api-versions", "Print the API versions of the server"),
     verb::<version::Version>("version", "Print the client and server versions"),
