@@ -104,6 +104,44 @@ impl How {
     }
 }
 
+/// Changes each of some objects, and says so in the word that the change
+/// gives; `None` leaves an object alone.
+pub(crate) async fn change_each(
+    kube: &Kube,
+    infos: &[Info],
+    how: &How,
+    mut change: impl FnMut(&mut Value, &Info) -> Result<Option<String>, Error>,
+) -> Result<(), Error> {
+    let mut errors = Vec::new();
+    for info in infos {
+        match kube.get(info.target()).await {
+            Err(error) => errors.push(error),
+            Ok(before) => {
+                let mut value = before.clone().into_value();
+                let outcome = match change(&mut value, info) {
+                    Ok(None) => continue,
+                    Ok(Some(done)) => write(kube, info, how, (&before, value), &done).await,
+                    Err(error) => Err(error),
+                };
+                errors.extend(outcome.err());
+            }
+        }
+    }
+    Error::of_all(errors)
+}
+
+async fn write(
+    kube: &Kube,
+    info: &Info,
+    how: &How,
+    (before, after): (&Object, Value),
+    done: &str,
+) -> Result<(), Error> {
+    let after = Object::from_value(after).map_err(|error| Error::said(error.to_string()))?;
+    let after = how.change(kube, info, before, after).await?;
+    how.report(&info.label(), after, done)
+}
+
 /// The patch that turns one state of an object into another.
 pub(crate) async fn between(
     kube: &Kube,

@@ -159,6 +159,17 @@ impl Kube {
         finish(&answer)
     }
 
+    pub(crate) async fn update(
+        &self,
+        target: Target,
+        object: &Object,
+        options: &WriteOptions,
+    ) -> Result<Object, Error> {
+        let body = Bytes::from(object.to_vec());
+        let answer = self.in_time(self.client().await?.update_json(target, body, options)).await?;
+        finish(&answer)
+    }
+
     pub(crate) async fn patch(
         &self,
         target: Target,

@@ -118,6 +118,30 @@ pub(crate) fn selector_text(selector: &Value) -> String {
     terms.join(",")
 }
 
+/// The pod specification inside a pod or a workload.
+pub(crate) fn spec_of(object: &mut Value) -> Option<&mut Value> {
+    let path = match object["kind"].as_str()? {
+        "Pod" => "/spec",
+        "CronJob" => "/spec/jobTemplate/spec/template/spec",
+        _ => "/spec/template/spec",
+    };
+    object.pointer_mut(path)
+}
+
+/// `key=value` pairs between commas.
+pub(crate) fn pairs(text: &str) -> Result<serde_json::Map<String, Value>, Error> {
+    let mut found = serde_json::Map::new();
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.contains('=') => {
+                found.insert(key.to_owned(), value.into());
+            }
+            _ => return Err(Error::said(format!("unexpected label spec: {pair}"))),
+        }
+    }
+    Ok(found)
+}
+
 fn names<'a>(pod: &'a Object, field: &str) -> Vec<&'a str> {
     let list = pod.at(&["spec", field]).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(|one| one["name"].as_str()).collect()

@@ -1,5 +1,7 @@
 //! `attach`: the streams of a container's own process.
 
+use std::time::Duration;
+
 use api::Object;
 use clap::Args;
 use serde_json::Value;
@@ -77,4 +79,26 @@ fn spec_of<'a>(pod: &'a Object, container: &str) -> Option<&'a Value> {
         let list = pod.at(&["spec", field])?.as_array()?;
         list.iter().find(|one| one["name"] == container)
     })
+}
+
+/// Waits until a pod runs or is done; or until it is done.
+pub(super) async fn until_running(
+    kube: &Kube,
+    pod: &Object,
+    limit: Duration,
+    done: bool,
+) -> Result<Object, Error> {
+    let pods = kube.discovery().await?.of_kind("v1", "Pod")?;
+    let until = crate::clock::deadline(limit);
+    let phases: &[&str] = if done { &["Succeeded", "Failed"] } else { &["Running", "Succeeded", "Failed"] };
+    loop {
+        let now = kube.get(pods.target(pod.namespace(), pod.name())).await?;
+        if phases.contains(&now.text(&["status", "phase"])) {
+            return Ok(now);
+        }
+        if until.is_some_and(|until| tokio::time::Instant::now() >= until) {
+            return Err(Error::said("timed out waiting for the condition"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

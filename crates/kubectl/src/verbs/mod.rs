@@ -5,21 +5,29 @@ mod api_resources;
 mod api_versions;
 mod apply;
 mod attach;
+mod autoscale;
 mod config;
 mod cordon;
 mod cp;
 mod create;
 mod delete;
 mod describe;
+mod drain;
+mod edit;
 mod exec;
 mod explain;
+mod expose;
 mod get;
 mod label;
 mod logs;
 mod patch;
 mod port_forward;
+mod replace;
 mod rollout;
+mod run;
 mod scale;
+mod set;
+mod taint;
 mod version;
 mod wait;
 
@@ -64,6 +72,12 @@ const fn verb<V: Verb + 'static>(name: &'static str, about: &'static str) -> Ent
 /// Every verb.
 pub(crate) const TABLE: &[Entry] = &[
     verb::<create::Create>("create", "Create a resource from a file or from flags"),
+    verb::<run::Run>("run", "Run a particular image on the cluster"),
+    verb::<expose::Expose>("expose", "Expose a workload, pod or service as a new service"),
+    verb::<set::Set>("set", "Set specific features on objects"),
+    verb::<edit::Edit>("edit", "Edit a resource on the server"),
+    verb::<replace::Replace>("replace", "Replace a resource by file"),
+    verb::<autoscale::Autoscale>("autoscale", "Auto-scale a workload"),
     verb::<get::Get>("get", "Display one or many resources"),
     verb::<describe::Describe>("describe", "Show details of one or many resources"),
     verb::<delete::Delete>("delete", "Delete resources by file, name, or selector"),
@@ -76,6 +90,8 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<wait::Wait>("wait", "Wait until objects are gone or a condition holds"),
     verb::<cordon::Cordon>("cordon", "Mark a node as unschedulable"),
     verb::<cordon::Uncordon>("uncordon", "Mark a node as schedulable"),
+    verb::<drain::Drain>("drain", "Drain a node in preparation for maintenance"),
+    verb::<taint::Taint>("taint", "Update the taints on one or more nodes"),
     verb::<config::Config>("config", "Show the kubeconfig file"),
     verb::<patch::PatchVerb>("patch", "Update fields of a resource"),
     verb::<scale::Scale>("scale", "Set a new size for a workload"),

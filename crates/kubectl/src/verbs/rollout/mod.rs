@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Verb;
-use crate::changes::{DryRun, How};
+use crate::changes::{self, DryRun, How};
 use crate::error::Error;
 use crate::kube::{Info, Kube, parse_duration};
 use crate::output::{self, Format};
@@ -229,23 +229,11 @@ impl Change {
         if infos.is_empty() {
             eprintln!("No resources found in {} namespace.", kube.namespace()?);
         }
-        let mut errors = Vec::new();
-        for info in infos {
-            let outcome = async {
-                let before = kube.get(info.target()).await?;
-                let mut value = before.clone().into_value();
-                change(&mut value).map_err(|why| {
-                    Error::said(format!("{} {:?} {why}", info.resource.qualified(), info.name))
-                })?;
-                let after = api::Object::from_value(value).map_err(|error| Error::said(error.to_string()))?;
-                let after = self.how.change(kube, &info, &before, after).await?;
-                self.how.report(&info.label(), after, done)
-            };
-            if let Err(error) = outcome.await {
-                errors.push(error);
-            }
-        }
-        Error::of_all(errors)
+        changes::change_each(kube, &infos, &self.how, |workload, info| match change(workload) {
+            Ok(()) => Ok(Some(done.to_owned())),
+            Err(why) => Err(Error::said(format!("{} {:?} {why}", info.resource.qualified(), info.name))),
+        })
+        .await
     }
 }
 

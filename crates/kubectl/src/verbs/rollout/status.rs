@@ -59,7 +59,11 @@ fn progress(object: &Value, revision: i64) -> Result<(String, bool), String> {
         "Deployment" => deployment(object, revision),
         "DaemonSet" => daemon_set(object),
         "StatefulSet" => stateful_set(object),
-        other => Err(format!("no status viewer has been implemented for {other}")),
+        other => {
+            let version = object["apiVersion"].as_str().unwrap_or_default();
+            let group = version.split_once('/').map_or("", |(group, _)| group);
+            Err(format!("no status viewer has been implemented for {}", api::status::qualified(group, other)))
+        }
     }
 }
 
