@@ -75,6 +75,14 @@ pub fn command() -> Command {
         .arg(flag("kubeconfig", "FILE", "Path to the kubeconfig file to use"))
         .arg(flag("context", "NAME", "The kubeconfig context to use"))
         .arg(flag("namespace", "NAMESPACE", "The namespace to work in").short('n'))
+        .arg(flag("server", "URL", "The address of the API server").short('s'))
+        .arg(flag("cluster", "NAME", "The kubeconfig cluster to use"))
+        .arg(flag("user", "NAME", "The kubeconfig user to use"))
+        .arg(flag("token", "TOKEN", "A bearer token"))
+        .arg(flag("certificate-authority", "FILE", "The certificate authority of the server"))
+        .arg(flag("client-certificate", "FILE", "The client's certificate"))
+        .arg(flag("client-key", "FILE", "The client's key"))
+        .arg(flag("tls-server-name", "NAME", "The name in the server's certificate"))
         .arg(flag("request-timeout", "DURATION", "How long to wait for one request; 0 for ever"))
         .arg(
             Arg::new("verbosity")
@@ -97,5 +105,30 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::command().debug_assert();
+    }
+
+    /// A verb's own flag of a global flag's name would be taken for that one.
+    /// Those that change kubeconfig files mean to be, and talk to no server.
+    #[test]
+    fn verbs_leave_the_global_flags_alone() {
+        let command = super::command();
+        let globals: Vec<String> = command
+            .get_arguments()
+            .filter(|flag| flag.is_global_set())
+            .map(|flag| flag.get_id().to_string())
+            .collect();
+        let mut verbs: Vec<&clap::Command> =
+            command.get_subcommands().filter(|verb| verb.get_name() != "config").collect();
+        while let Some(verb) = verbs.pop() {
+            for flag in verb.get_arguments() {
+                assert!(
+                    !globals.contains(&flag.get_id().to_string()),
+                    "{} {}",
+                    verb.get_name(),
+                    flag.get_id()
+                );
+            }
+            verbs.extend(verb.get_subcommands());
+        }
     }
 }

@@ -127,7 +127,13 @@ async fn by_client(
     }
 }
 
-async fn patch_of(kube: &Kube, info: &Info, modified: &Object, current: &Object) -> Result<Patch, Error> {
+/// The patch that applying a file makes of a live object.
+pub(super) async fn patch_of(
+    kube: &Kube,
+    info: &Info,
+    modified: &Object,
+    current: &Object,
+) -> Result<Patch, Error> {
     let mut original = match current.annotation(LAST_APPLIED) {
         Some(text) => serde_json::from_str(text).unwrap_or(Value::Null),
         None => Value::Null,

@@ -5,21 +5,28 @@ mod api_resources;
 mod api_versions;
 mod apply;
 mod attach;
+mod auth;
 mod autoscale;
+mod certificate;
+mod cluster_info;
+mod completion;
 mod config;
 mod cordon;
 mod cp;
 mod create;
 mod delete;
 mod describe;
+mod diff;
 mod drain;
 mod edit;
+mod events;
 mod exec;
 mod explain;
 mod expose;
 mod get;
 mod label;
 mod logs;
+mod options;
 mod patch;
 mod port_forward;
 mod replace;
@@ -28,6 +35,7 @@ mod run;
 mod scale;
 mod set;
 mod taint;
+mod top;
 mod version;
 mod wait;
 
@@ -92,7 +100,13 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<cordon::Uncordon>("uncordon", "Mark a node as schedulable"),
     verb::<drain::Drain>("drain", "Drain a node in preparation for maintenance"),
     verb::<taint::Taint>("taint", "Update the taints on one or more nodes"),
-    verb::<config::Config>("config", "Show the kubeconfig file"),
+    verb::<top::Top>("top", "Display resource use"),
+    verb::<cluster_info::ClusterInfo>("cluster-info", "Display cluster information"),
+    verb::<events::Events>("events", "List events"),
+    verb::<diff::Diff>("diff", "Diff the live version against a would-be applied version"),
+    verb::<auth::Auth>("auth", "Inspect authorization"),
+    verb::<certificate::Certificate>("certificate", "Modify certificate resources"),
+    verb::<config::Config>("config", "Modify kubeconfig files"),
     verb::<patch::PatchVerb>("patch", "Update fields of a resource"),
     verb::<scale::Scale>("scale", "Set a new size for a workload"),
     verb::<rollout::Rollout>("rollout", "Manage the rollout of a resource"),
@@ -101,5 +115,7 @@ pub(crate) const TABLE: &[Entry] = &[
     verb::<explain::Explain>("explain", "Get documentation for a resource"),
     verb::<api_resources::ApiResources>("api-resources", "Print the API resources of the server"),
     verb::<api_versions::ApiVersions>("api-versions", "Print the API versions of the server"),
+    verb::<completion::Completion>("completion", "Output shell completion code"),
+    verb::<options::Options>("options", "Print the flags inherited by all commands"),
     verb::<version::Version>("version", "Print the client and server versions"),
 ];

@@ -224,6 +224,8 @@ impl Run {
             match attach::join(kube, &now, &streams).await {
                 // It may have ended in between: its log tells the same.
                 Err(Error::Server { .. }) => self.print_log(kube, &now).await?,
+                // How it ended is told below, where it is known why too.
+                Err(Error::Ended(_)) => {}
                 other => other?,
             }
         } else {

@@ -58,6 +58,8 @@ use crate::kube::{Info, Kube};
 use crate::output;
 use crate::resource_builder::{self, Files, Selection, Selectors};
 pub(super) use deployment::REVISION;
+pub(super) use events::interval;
+pub(super) use role::compact_lines as compact_rules;
 pub(super) use template::raw as raw_template;
 use text::Text;
 

@@ -12,14 +12,19 @@ pub(super) fn write(out: &mut Text, subject: &Subject<'_>) {
     out.line(0, "PolicyRule:");
     out.line(1, "Resources\tNon-Resource URLs\tResource Names\tVerbs");
     out.line(1, "---------\t-----------------\t--------------\t-----");
-    for rule in compact(items(&object["rules"])) {
-        out.line(1, rule.line());
+    for line in compact_lines(items(&object["rules"])) {
+        out.line(1, line);
     }
+}
+
+/// Rules as lines of four columns, for all who show rules.
+pub(in super::super) fn compact_lines<'a>(rules: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    compact(rules).iter().map(Rule::line).collect()
 }
 
 /// A rule about one resource or one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Rule {
+struct Rule {
     group: String,
     resource: String,
     name: Option<String>,
@@ -29,7 +34,7 @@ pub(in super::super) struct Rule {
 
 impl Rule {
     /// The four columns.
-    pub(in super::super) fn line(&self) -> String {
+    fn line(&self) -> String {
         let list = |one: &Option<String>| format!("[{}]", one.as_deref().unwrap_or_default());
         let (resource, below) = match self.resource.split_once('/') {
             Some((resource, below)) => (resource, format!("/{below}")),
@@ -61,7 +66,7 @@ impl Rule {
 
 /// Rules taken apart, so that each is about one thing, and put together again
 /// by that thing, with all its verbs.
-pub(in super::super) fn compact<'a>(rules: impl Iterator<Item = &'a Value>) -> Vec<Rule> {
+fn compact<'a>(rules: impl Iterator<Item = &'a Value>) -> Vec<Rule> {
     let mut found: Vec<Rule> = Vec::new();
     for rule in rules {
         let texts = |field: &str| items(&rule[field]).map(|one| text(one).to_owned()).collect::<Vec<_>>();
@@ -74,7 +79,11 @@ pub(in super::super) fn compact<'a>(rules: impl Iterator<Item = &'a Value>) -> V
                 one.url.is_none() && one.group == group && one.resource == resource && one.name == name
             });
             match known {
-                Some(known) => known.verbs.extend(texts("verbs")),
+                Some(known) => {
+                    let new: Vec<String> =
+                        texts("verbs").into_iter().filter(|verb| !known.verbs.contains(verb)).collect();
+                    known.verbs.extend(new);
+                }
                 None => found.push(Rule { group, resource, name, url: None, verbs: texts("verbs") }),
             }
         }
@@ -118,7 +127,7 @@ mod tests {
     fn rules_are_put_together() {
         let rules = [
             json!({"apiGroups": ["", "apps"], "resources": ["pods/log"], "verbs": ["get", "list"]}),
-            json!({"apiGroups": [""], "resources": ["pods/log"], "verbs": ["watch"]}),
+            json!({"apiGroups": [""], "resources": ["pods/log"], "verbs": ["watch", "get"]}),
             json!({"apiGroups": ["*"], "resources": ["*"], "resourceNames": ["a"], "verbs": ["*"]}),
             json!({"nonResourceURLs": ["/x"], "verbs": ["get"]}),
         ];
