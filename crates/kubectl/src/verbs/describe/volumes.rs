@@ -143,11 +143,10 @@ fn show(source: &Value, shown: &Shown) -> String {
     };
     match *shown {
         Plain(field) => plain(field),
-        Or(field, default) => match plain(field) {
-            // A size of zero is no limit.
-            value if value.is_empty() || value == "0" && field == "sizeLimit" => default.to_owned(),
-            value => value,
-        },
+        // A size of zero is no limit.
+        Or("sizeLimit", default) if plain("sizeLimit") == "0" => default.to_owned(),
+        Or(field, default) if source[field].is_null() => default.to_owned(),
+        Or(field, _) => plain(field),
         Flag(field) => (source[field] == true).to_string(),
         List(field) => super::text::joined(&source[field], ", "),
         Bracketed(field) => bracketed(&source[field]),
@@ -203,10 +202,11 @@ fn csi(out: &mut Text, csi: &Value) {
     out.field_at(2, "ReadOnly", csi["readOnly"] == true);
     let mut title = "VolumeAttributes:";
     for (key, value) in entries(&csi["volumeAttributes"]) {
-        out.line(2, format_args!("{title}\t{key}={}", text_or(value, "")));
-        title = "";
+        // Upstream indents the values too.
+        out.line(2, format_args!("{title}\t    {key}={}", text_or(value, "")));
+        title = "    ";
     }
-    if !title.is_empty() {
+    if entries(&csi["volumeAttributes"]).next().is_none() {
         out.line(2, format_args!("{title}\t<none>"));
     }
 }

@@ -171,12 +171,14 @@ impl History {
                 }
                 continue;
             }
-            let (with, text) = match (self.revision, of_number()) {
-                (_, _) if revisions.is_empty() => (String::new(), "No rollout history found.".to_owned()),
-                (0, _) => (String::new(), history::table(&revisions)),
-                (number, Some(one)) => {
-                    (format!("with revision #{number}"), super::describe::raw_template(&one.template))
-                }
+            let with = match self.revision {
+                0 => String::new(),
+                number => format!("with revision #{number}"),
+            };
+            let text = match (self.revision, of_number()) {
+                _ if revisions.is_empty() => "No rollout history found.".to_owned(),
+                (0, _) => history::table(&revisions),
+                (_, Some(one)) => super::describe::raw_template(&one.template),
                 (_, None) => return Err(Error::said("unable to find the specified revision")),
             };
             output::line(format!("{} {with}\n{text}", info.label()))?;
