@@ -45,7 +45,10 @@ pub(crate) struct Kube {
 
 impl Kube {
     pub(crate) fn from_flags(matches: &ArgMatches) -> Self {
-        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        let own = flags_of_verb(matches);
+        let text = |name: &str| {
+            matches.get_one::<String>(name).filter(|_| !own.iter().any(|one| one == name)).cloned()
+        };
         Self {
             kubeconfig: text("kubeconfig").map(PathBuf::from),
             context: text("context"),
@@ -283,6 +286,21 @@ impl Kube {
     }
 }
 
+/// The global flags' names that the verb takes for something else, such as
+/// the user whom a role is bound to.
+fn flags_of_verb(matches: &ArgMatches) -> Vec<String> {
+    let command = crate::command();
+    let (mut command, mut matches) = (&command, matches);
+    let mut own = Vec::new();
+    while let Some((name, below)) = matches.subcommand() {
+        let Some(verb) = command.find_subcommand(name) else { break };
+        // What is global is not in the verb's list before the command line is built.
+        own.extend(verb.get_arguments().map(|flag| flag.get_id().to_string()));
+        (command, matches) = (verb, below);
+    }
+    own
+}
+
 /// Adds what a kubeconfig says that one before it does not.
 fn add(first: &mut Kubeconfig, more: Kubeconfig) {
     if first.current_context.is_empty() {
@@ -375,6 +393,17 @@ impl Info {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verbs_own_flags_are_not_global_ones() {
+        let user = |line: &[&str]| {
+            let matches = crate::command().get_matches_from(line);
+            Kube::from_flags(&matches).overrides.user
+        };
+        assert_eq!(user(&["kubectl", "get", "pods", "--user", "bob"]).as_deref(), Some("bob"));
+        assert_eq!(user(&["kubectl", "create", "rolebinding", "x", "--role", "r", "--user", "bob"]), None);
+        assert_eq!(user(&["kubectl", "config", "set-context", "x", "--user", "bob"]), None);
+    }
 
     #[test]
     fn kubeconfigs_are_joined() {

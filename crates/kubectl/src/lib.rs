@@ -106,29 +106,4 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::command().debug_assert();
     }
-
-    /// A verb's own flag of a global flag's name would be taken for that one.
-    /// Those that change kubeconfig files mean to be, and talk to no server.
-    #[test]
-    fn verbs_leave_the_global_flags_alone() {
-        let command = super::command();
-        let globals: Vec<String> = command
-            .get_arguments()
-            .filter(|flag| flag.is_global_set())
-            .map(|flag| flag.get_id().to_string())
-            .collect();
-        let mut verbs: Vec<&clap::Command> =
-            command.get_subcommands().filter(|verb| verb.get_name() != "config").collect();
-        while let Some(verb) = verbs.pop() {
-            for flag in verb.get_arguments() {
-                assert!(
-                    !globals.contains(&flag.get_id().to_string()),
-                    "{} {}",
-                    verb.get_name(),
-                    flag.get_id()
-                );
-            }
-            verbs.extend(verb.get_subcommands());
-        }
-    }
 }

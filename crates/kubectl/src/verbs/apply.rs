@@ -101,6 +101,9 @@ async fn by_client(
                 kube.create(target, &modified, options).await.map_err(|error| blame("creating", error))?;
             return Ok((created, "created"));
         };
+        if local {
+            return Ok((current, "configured"));
+        }
         if current.annotation(LAST_APPLIED).is_none() {
             eprintln!(
                 "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. \
@@ -112,9 +115,6 @@ async fn by_client(
         let patch = patch_of(kube, info, &modified, &current).await?;
         if changes::is_empty(&patch) {
             return Ok((current, "unchanged"));
-        }
-        if local {
-            return Ok((current, "configured"));
         }
         match kube.patch(info.target(), &patch, options).await {
             Ok(patched) => {

@@ -89,7 +89,8 @@ pub(super) async fn change(
         all_namespaces: args.all_namespaces,
     };
     let mut errors = Vec::new();
-    for info in resource_builder::resolve(kube, &selection).await? {
+    let infos = resource_builder::resolve(kube, &selection).await?;
+    for info in &infos {
         let current = match kube.get(info.target()).await {
             Ok(current) => current,
             Err(error) => {
@@ -109,9 +110,9 @@ pub(super) async fn change(
                     (false, true) if noun == "label" => "unlabeled".to_owned(),
                     _ => done.to_owned(),
                 };
-                let after = written(&args, kube, &info, current, (field, patch)).await?;
+                let after = written(&args, kube, info, current, (field, patch)).await?;
                 if args.list {
-                    print_all(&info, &after, field)?;
+                    print_all(info, &after, field, infos.len() > 1)?;
                 } else {
                     args.how.report(&info.label(), after, &word)?;
                 }
@@ -150,11 +151,15 @@ async fn written(
     kube.patch(info.target(), &Patch::Merge(body), &dry_run.options()).await
 }
 
-fn print_all(info: &Info, object: &Object, field: &str) -> Result<(), Error> {
-    output::line(format!("Listing {field} for {}/{}:", info.resource.label(), info.name))?;
+fn print_all(info: &Info, object: &Object, field: &str, titled: bool) -> Result<(), Error> {
+    let indent = if titled { " " } else { "" };
+    if titled {
+        let resource = &info.resource;
+        output::line(format!("Listing {field} for {}.{}/{}:", resource.kind, resource.group, info.name))?;
+    }
     let all = object.at(&["metadata", field]).and_then(Value::as_object);
     for (key, value) in all.into_iter().flatten() {
-        output::line(format!(" {key}={}", value.as_str().unwrap_or_default()))?;
+        output::line(format!("{indent}{key}={}", value.as_str().unwrap_or_default()))?;
     }
     Ok(())
 }

@@ -57,11 +57,8 @@ impl Verb for PatchVerb {
             Kind::Strategic => Patch::Strategic(body),
         };
         let dry_run = self.how.dry_run()?;
-        if dry_run == DryRun::Client {
-            return Err(Error::said(
-                "--dry-run=client needs the server's rules to patch: use --dry-run=server",
-            ));
-        }
+        // How lists are merged is the server's knowledge: a try by the client is one by the server.
+        let options = client::WriteOptions { dry_run: dry_run != DryRun::None, ..dry_run.options() };
         let selection = Selection {
             words: &self.words,
             files: &self.files,
@@ -72,7 +69,7 @@ impl Verb for PatchVerb {
         for info in resource_builder::resolve(kube, &selection).await? {
             let before = kube.get(info.target()).await?;
             let target = client::Target { subresource: self.subresource.clone(), ..info.target() };
-            let after = kube.patch(target, &patch, &dry_run.options()).await?;
+            let after = kube.patch(target, &patch, &options).await?;
             let same = before.resource_version() == after.resource_version() && dry_run == DryRun::None;
             self.how.report(&info.label(), after, if same { "patched (no change)" } else { "patched" })?;
         }
