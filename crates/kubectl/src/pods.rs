@@ -147,6 +147,12 @@ fn names<'a>(pod: &'a Object, field: &str) -> Vec<&'a str> {
     list.into_iter().flatten().filter_map(|one| one["name"].as_str()).collect()
 }
 
+/// All containers of a pod, in the order in which they start.
+pub(crate) fn all_containers(pod: &Object) -> Vec<String> {
+    let fields = ["initContainers", "containers", "ephemeralContainers"];
+    fields.into_iter().flat_map(|field| names(pod, field)).map(str::to_owned).collect()
+}
+
 /// The container that is wanted, which must be there, or the default one: the
 /// annotated, or the first with a word about it.
 pub(crate) fn container(pod: &Object, wanted: Option<&str>, quiet: bool) -> Result<String, Error> {
