@@ -18,6 +18,8 @@ pub(crate) enum Error {
     Said(String),
     /// Several, one line each.
     Many(Vec<Error>),
+    /// A remote command ended with this code.
+    Ended(u8),
     /// All is said already; only the exit code is left.
     Exit(u8),
 }
@@ -45,7 +47,7 @@ impl Error {
 
     pub(crate) const fn code(&self) -> u8 {
         match self {
-            Self::Exit(code) => *code,
+            Self::Ended(code) | Self::Exit(code) => *code,
             _ => 1,
         }
     }
@@ -114,6 +116,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::Ended(code) => write!(f, "command terminated with exit code {code}"),
             Self::Exit(_) => Ok(()),
         }
     }

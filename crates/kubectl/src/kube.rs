@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::{Object, Status};
 use bytes::Bytes;
 use clap::ArgMatches;
-use client::kubeconfig::{Kubeconfig, Session};
+use client::kubeconfig::{Kubeconfig, Material, NamedCluster, NamedContext, Session};
 use client::{Client, DeleteOptions, ListOptions, Patch, Target, WriteOptions};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -18,6 +18,19 @@ use crate::discovery::Discovery;
 use crate::error::Error;
 use crate::schema::Schema;
 
+/// What flags say instead of the kubeconfig.
+#[derive(Clone, Debug, Default)]
+struct Overrides {
+    server: Option<String>,
+    cluster: Option<String>,
+    user: Option<String>,
+    token: Option<String>,
+    authority: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
+}
+
 /// The cluster and user of one command line. Nothing is read or connected
 /// before it is wanted.
 pub(crate) struct Kube {
@@ -25,41 +38,128 @@ pub(crate) struct Kube {
     pub(crate) context: Option<String>,
     namespace: Option<String>,
     timeout: Option<String>,
+    overrides: Overrides,
     client: OnceCell<Client>,
     discovery: OnceCell<Discovery>,
 }
 
 impl Kube {
     pub(crate) fn from_flags(matches: &ArgMatches) -> Self {
-        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        let own = flags_of_verb(matches);
+        let text = |name: &str| {
+            matches.get_one::<String>(name).filter(|_| !own.iter().any(|one| one == name)).cloned()
+        };
         Self {
             kubeconfig: text("kubeconfig").map(PathBuf::from),
             context: text("context"),
             namespace: text("namespace"),
             timeout: text("request-timeout"),
+            overrides: Overrides {
+                server: text("server"),
+                cluster: text("cluster"),
+                user: text("user"),
+                token: text("token"),
+                authority: text("certificate-authority").map(PathBuf::from),
+                certificate: text("client-certificate").map(PathBuf::from),
+                key: text("client-key").map(PathBuf::from),
+                server_name: text("tls-server-name"),
+            },
             client: OnceCell::new(),
             discovery: OnceCell::new(),
         }
     }
 
-    /// The kubeconfig file: the flag, `$KUBECONFIG`'s first, or `~/.kube/config`.
-    pub(crate) fn config_path(&self) -> PathBuf {
+    /// The kubeconfig files: the flag's, `$KUBECONFIG`'s, or `~/.kube/config`.
+    pub(crate) fn config_paths(&self) -> Vec<PathBuf> {
         if let Some(path) = &self.kubeconfig {
-            return path.clone();
+            return vec![path.clone()];
         }
-        let named = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty());
-        match named.and_then(|list| std::env::split_paths(&list).find(|path| !path.as_os_str().is_empty())) {
-            Some(path) => path,
-            None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config"),
+        let named: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
+            .map(|list| std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect())
+            .unwrap_or_default();
+        if named.is_empty() {
+            vec![PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config")]
+        } else {
+            named
         }
     }
 
+    /// The kubeconfig; of several files, the first that says something wins,
+    /// and files that are not there do not matter if one is.
     pub(crate) fn config(&self) -> Result<Kubeconfig, Error> {
-        Ok(Kubeconfig::load(&self.config_path())?)
+        let paths = self.config_paths();
+        let mut found: Option<Kubeconfig> = None;
+        let mut missing = None;
+        for path in &paths {
+            match Kubeconfig::load(path) {
+                Ok(config) => match &mut found {
+                    None => found = Some(config),
+                    Some(first) => add(first, config),
+                },
+                Err(client::kubeconfig::KubeconfigError::Read { source, path })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    missing = Some(client::kubeconfig::KubeconfigError::Read { path, source });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match (found, missing) {
+            (Some(config), _) => Ok(config),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Err(Error::said("no kubeconfig is named")),
+        }
     }
 
     pub(crate) fn session(&self) -> Result<Session, Error> {
-        Ok(self.config()?.session(self.context.as_deref())?)
+        let over = &self.overrides;
+        let mut config = match self.config() {
+            Ok(config) => config,
+            // Flags may say all that there is to say.
+            Err(_) if over.server.is_some() => Kubeconfig::default(),
+            Err(error) => return Err(error),
+        };
+        let mut context = self.context.clone();
+        if over.cluster.is_some() || over.user.is_some() || config.contexts.is_empty() {
+            let name = context.unwrap_or_else(|| config.current_context.clone());
+            let mut chosen = config
+                .contexts
+                .iter()
+                .find(|one| one.name == name)
+                .map(|one| one.context.clone())
+                .unwrap_or_default();
+            if let Some(cluster) = &over.cluster {
+                chosen.cluster.clone_from(cluster);
+            }
+            if let Some(user) = &over.user {
+                chosen.user.clone_from(user);
+            }
+            if over.server.is_some() && !config.clusters.iter().any(|one| one.name == chosen.cluster) {
+                config
+                    .clusters
+                    .push(NamedCluster { name: chosen.cluster.clone(), ..NamedCluster::default() });
+            }
+            // No name of a file's: those are not empty.
+            config.contexts.insert(0, NamedContext { name: String::new(), context: chosen });
+            context = Some(String::new());
+        }
+        let mut session = config.session(context.as_deref())?;
+        if let Some(server) = &over.server {
+            session.server.clone_from(server);
+        }
+        if let Some(path) = &over.authority {
+            session.ca = Some(Material::File(path.clone()));
+        }
+        if let Some(token) = &over.token {
+            session.token = Some(Material::Bytes(token.clone().into_bytes()));
+        }
+        if let (Some(certificate), Some(key)) = (&over.certificate, &over.key) {
+            session.identity = Some((Material::File(certificate.clone()), Material::File(key.clone())));
+        }
+        if over.server_name.is_some() {
+            session.server_name.clone_from(&over.server_name);
+        }
+        Ok(session)
     }
 
     /// The namespace to work in.
@@ -159,6 +259,17 @@ impl Kube {
         finish(&answer)
     }
 
+    pub(crate) async fn update(
+        &self,
+        target: Target,
+        object: &Object,
+        options: &WriteOptions,
+    ) -> Result<Object, Error> {
+        let body = Bytes::from(object.to_vec());
+        let answer = self.in_time(self.client().await?.update_json(target, body, options)).await?;
+        finish(&answer)
+    }
+
     pub(crate) async fn patch(
         &self,
         target: Target,
@@ -172,6 +283,46 @@ impl Kube {
     pub(crate) async fn delete(&self, target: Target, options: &DeleteOptions) -> Result<Value, Error> {
         let answer = self.in_time(self.client().await?.delete_json(target, options)).await?;
         Ok(serde_json::from_slice(&answer.json)?)
+    }
+}
+
+/// The global flags' names that the verb takes for something else, such as
+/// the user whom a role is bound to.
+fn flags_of_verb(matches: &ArgMatches) -> Vec<String> {
+    let command = crate::command();
+    let (mut command, mut matches) = (&command, matches);
+    let mut own = Vec::new();
+    while let Some((name, below)) = matches.subcommand() {
+        let Some(verb) = command.find_subcommand(name) else { break };
+        // What is global is not in the verb's list before the command line is built.
+        own.extend(verb.get_arguments().map(|flag| flag.get_id().to_string()));
+        (command, matches) = (verb, below);
+    }
+    own
+}
+
+/// Adds what a kubeconfig says that one before it does not.
+fn add(first: &mut Kubeconfig, more: Kubeconfig) {
+    if first.current_context.is_empty() {
+        first.current_context = more.current_context;
+    }
+    for one in more.clusters {
+        if !first.clusters.iter().any(|known| known.name == one.name) {
+            first.clusters.push(one);
+        }
+    }
+    for one in more.users {
+        if !first.users.iter().any(|known| known.name == one.name) {
+            first.users.push(one);
+        }
+    }
+    for one in more.contexts {
+        if !first.contexts.iter().any(|known| known.name == one.name) {
+            first.contexts.push(one);
+        }
+    }
+    for (key, value) in more.other {
+        first.other.entry(key).or_insert(value);
     }
 }
 
@@ -242,6 +393,31 @@ impl Info {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verbs_own_flags_are_not_global_ones() {
+        let user = |line: &[&str]| {
+            let matches = crate::command().get_matches_from(line);
+            Kube::from_flags(&matches).overrides.user
+        };
+        assert_eq!(user(&["kubectl", "get", "pods", "--user", "bob"]).as_deref(), Some("bob"));
+        assert_eq!(user(&["kubectl", "create", "rolebinding", "x", "--role", "r", "--user", "bob"]), None);
+        assert_eq!(user(&["kubectl", "config", "set-context", "x", "--user", "bob"]), None);
+    }
+
+    #[test]
+    fn kubeconfigs_are_joined() {
+        let config = |text: &str| -> Kubeconfig {
+            api::yaml::from_value(api::yaml::parse(text).expect("yaml")).expect("config")
+        };
+        let mut first = config("contexts: [{name: a, context: {cluster: one}}]");
+        add(
+            &mut first,
+            config("current-context: a\ncontexts: [{name: a, context: {cluster: two}}, {name: b}]"),
+        );
+        assert_eq!((first.current_context.as_str(), first.contexts.len()), ("a", 2));
+        assert_eq!(first.contexts[0].context.cluster, "one");
+    }
 
     #[test]
     fn durations_are_read() {

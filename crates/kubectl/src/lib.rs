@@ -6,13 +6,18 @@
 //! is given.
 #![expect(clippy::print_stderr, reason = "a command line talks on standard error")]
 
+mod changes;
+mod clock;
 mod discovery;
 mod error;
 mod jsonpath;
 mod kube;
 mod output;
+mod pods;
+mod remote;
 mod resource_builder;
 mod schema;
+mod terminal;
 mod three_way;
 pub mod verbs;
 
@@ -70,6 +75,14 @@ pub fn command() -> Command {
         .arg(flag("kubeconfig", "FILE", "Path to the kubeconfig file to use"))
         .arg(flag("context", "NAME", "The kubeconfig context to use"))
         .arg(flag("namespace", "NAMESPACE", "The namespace to work in").short('n'))
+        .arg(flag("server", "URL", "The address of the API server").short('s'))
+        .arg(flag("cluster", "NAME", "The kubeconfig cluster to use"))
+        .arg(flag("user", "NAME", "The kubeconfig user to use"))
+        .arg(flag("token", "TOKEN", "A bearer token"))
+        .arg(flag("certificate-authority", "FILE", "The certificate authority of the server"))
+        .arg(flag("client-certificate", "FILE", "The client's certificate"))
+        .arg(flag("client-key", "FILE", "The client's key"))
+        .arg(flag("tls-server-name", "NAME", "The name in the server's certificate"))
         .arg(flag("request-timeout", "DURATION", "How long to wait for one request; 0 for ever"))
         .arg(
             Arg::new("verbosity")

@@ -229,6 +229,9 @@ pub(crate) async fn resolve(kube: &Kube, selection: &Selection<'_>) -> Result<Ve
     if wanted.is_empty() {
         return Err(Error::said("You must provide one or more resources by argument or filename."));
     }
+    if selection.all_namespaces && wanted.iter().any(|one| one.name.is_some()) {
+        return Err(Error::said("a resource cannot be retrieved by name across all namespaces"));
+    }
     let Selectors { selector, field_selector } = selection.selectors;
     let namespace = if selection.all_namespaces { String::new() } else { kube.namespace()? };
     let mut found = Vec::new();

@@ -1,5 +1,5 @@
 //! Shapes of objects as the server's OpenAPI v3 documents give them: for
-//! the merge keys of client-side apply.
+//! the merge keys of client-side apply, and for `explain`.
 
 use serde_json::Value;
 
@@ -33,15 +33,17 @@ impl Schema {
         })
     }
 
+    /// What a reference is to.
+    pub(crate) fn referred(&self, reference: &str) -> Option<&Value> {
+        let name = reference.strip_prefix("#/components/schemas/")?;
+        self.document.pointer("/components/schemas")?.get(name)
+    }
+
     /// Follows references, plain and inside `allOf`.
     pub(crate) fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let named = schema.get("$ref").or_else(|| schema.pointer("/allOf/0/$ref")).and_then(Value::as_str);
-        match named.and_then(|name| name.strip_prefix("#/components/schemas/")) {
-            Some(name) => self
-                .document
-                .pointer("/components/schemas")
-                .and_then(|schemas| schemas.get(name))
-                .unwrap_or(&Value::Null),
+        match named {
+            Some(reference) => self.referred(reference).unwrap_or(&Value::Null),
             None => schema,
         }
     }

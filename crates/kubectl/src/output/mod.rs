@@ -1,5 +1,6 @@
 //! What is printed: objects in the formats of `-o`, tables, YAML.
 
+pub(crate) mod aligned;
 pub(crate) mod table;
 pub(crate) mod yaml;
 
@@ -21,6 +22,8 @@ pub(crate) enum Format {
     Yaml,
     Name,
     JsonPath(Template),
+    /// What a path finds, as a JSON list.
+    JsonPathAsJson(Template),
     /// Headers and paths.
     Columns(Vec<(String, Template)>),
 }
@@ -44,13 +47,18 @@ impl Format {
             }
             "jsonpath" => Ok(Self::JsonPath(Template::parse(argument)?)),
             "jsonpath-file" => Ok(Self::JsonPath(Template::parse(from_file(argument)?.trim_end())?)),
+            "jsonpath-as-json" if argument.is_empty() => {
+                Err(Error::said("template format specified but no template given"))
+            }
+            "jsonpath-as-json" => Ok(Self::JsonPathAsJson(Template::parse(argument)?)),
+            "custom-columns-file" => Ok(Self::Columns(columns_of_file(&from_file(argument)?)?)),
             "custom-columns" if argument.is_empty() => {
                 Err(Error::said("custom-columns format specified but no custom columns given"))
             }
             "custom-columns" => Ok(Self::Columns(columns(argument)?)),
             other => Err(Error::said(format!(
                 "unable to match a printer suitable for the output format {other:?}, allowed formats are: \
-                 custom-columns,json,jsonpath,jsonpath-file,name,wide,yaml"
+                 custom-columns,custom-columns-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,wide,yaml"
             ))),
         }
     }
@@ -67,6 +75,7 @@ impl Format {
             Self::Yaml => yaml::format(value),
             Self::Name => items(value).into_iter().map(|one| format!("{}\n", name_of(one))).collect(),
             Self::JsonPath(template) => template.print(value),
+            Self::JsonPathAsJson(template) => json_text(&json!(template.values(value)))?,
             Self::Columns(columns) => {
                 let mut lines = table::Lines::default();
                 if headers {
@@ -96,6 +105,29 @@ fn columns(text: &str) -> Result<Vec<(String, Template)>, Error> {
                 })?;
             Ok((header.to_owned(), Template::parse(path)?))
         })
+        .collect()
+}
+
+/// A file with a line of headers and a line of paths.
+fn columns_of_file(text: &str) -> Result<Vec<(String, Template)>, Error> {
+    let mut lines = text.lines().map(str::split_whitespace);
+    let (Some(headers), Some(paths)) = (lines.next(), lines.next()) else {
+        return Err(Error::said(
+            "invalid template, missing spec line. Expected format is one line of space separated column headers, one line of space separated column specs",
+        ));
+    };
+    let (headers, paths): (Vec<&str>, Vec<&str>) = (headers.collect(), paths.collect());
+    if headers.len() != paths.len() {
+        return Err(Error::said(format!(
+            "number of headers ({}) and field specifications ({}) don't match",
+            headers.len(),
+            paths.len()
+        )));
+    }
+    headers
+        .iter()
+        .zip(paths)
+        .map(|(header, path)| Ok(((*header).to_owned(), Template::parse(path)?)))
         .collect()
 }
 
@@ -146,6 +178,13 @@ pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), Error> {
     Ok(out.flush()?)
 }
 
+/// Writes to standard error at once.
+pub(crate) fn error_bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stderr().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
 /// Writes one line to standard output.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Error> {
     write(&format!("{text}\n"))
@@ -165,6 +204,13 @@ mod tests {
         };
         assert_eq!(print("name", &list), "pod/p\ndeployment.apps/w\n");
         assert_eq!(print("jsonpath={.metadata.name}", &pod), "p");
+        assert_eq!(
+            print("jsonpath-as-json={.items[*].metadata.name}", &list),
+            "[\n    \"p\",\n    \"w\"\n]\n"
+        );
+        let file = columns_of_file("NAME NODE\n.metadata.name .spec.nodeName\n").expect("columns");
+        assert_eq!(Format::Columns(file).print(&pod, true).expect("prints"), "NAME   NODE\np      <none>\n");
+        assert!(columns_of_file("A B\n.a\n").is_err());
         assert_eq!(
             print("custom-columns=NAME:.metadata.name,NODE:.spec.nodeName", &list),
             "NAME   NODE\np      <none>\nw      <none>\n"

@@ -7,6 +7,7 @@ use clap::Args;
 use client::DeleteOptions;
 
 use super::Verb;
+use crate::changes::DryRun;
 use crate::error::Error;
 use crate::kube::{Info, Kube, parse_duration};
 use crate::output;
@@ -49,7 +50,7 @@ pub(crate) struct Delete {
     /// Do not fail where an object is not there
     #[arg(long)]
     ignore_not_found: bool,
-    /// none, or server
+    /// none, client, or server
     #[arg(long, default_value = "none")]
     dry_run: String,
     /// name
@@ -60,6 +61,7 @@ pub(crate) struct Delete {
 impl Verb for Delete {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
         let options = self.options()?;
+        let dry_run = DryRun::parse(&self.dry_run)?;
         let selection = Selection {
             words: &self.words,
             files: &self.files,
@@ -80,6 +82,15 @@ impl Verb for Delete {
             return output::line("No resources found");
         }
         for info in infos {
+            if dry_run == DryRun::Client {
+                // What is not there cannot be deleted.
+                match kube.get(info.target()).await {
+                    Ok(_) => self.report(&info)?,
+                    Err(error) if error.is_not_found() && lenient => {}
+                    Err(error) => errors.push(info.blame("deleting", error)),
+                }
+                continue;
+            }
             match kube.delete(info.target(), &options).await {
                 Ok(answer) => {
                     self.report(&info)?;
@@ -132,7 +143,11 @@ impl Delete {
         Ok(DeleteOptions {
             grace_period_seconds: grace,
             propagation_policy: Some(policy.to_owned()),
-            dry_run: if super::apply::dry_run(&self.dry_run)? { vec!["All".into()] } else { Vec::new() },
+            dry_run: if DryRun::parse(&self.dry_run)? == DryRun::Server {
+                vec!["All".into()]
+            } else {
+                Vec::new()
+            },
             preconditions: None,
         })
     }
@@ -142,7 +157,7 @@ impl Delete {
             return output::line(info.label());
         }
         let how = if self.force { "force deleted" } else { "deleted" };
-        let suffix = if self.dry_run == "server" { " (server dry run)" } else { "" };
+        let suffix = DryRun::parse(&self.dry_run)?.suffix();
         output::line(format!("{} {:?} {how}{suffix}", info.resource.label(), info.name))
     }
 }

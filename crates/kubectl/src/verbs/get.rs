@@ -56,6 +56,9 @@ pub(crate) struct Get {
     /// Keep managedFields in JSON and YAML
     #[arg(long)]
     show_managed_fields: bool,
+    /// A subresource, such as status or scale
+    #[arg(long, default_value = "")]
+    subresource: String,
     /// Read lists in chunks of this size
     #[arg(long, default_value_t = 500)]
     chunk_size: u64,
@@ -118,7 +121,10 @@ impl Get {
     }
 
     async fn fetch(&self, kube: &Kube, ask: &Ask, form: pb::Form) -> Result<Vec<Value>, Error> {
-        let target = ask.resource.target(&ask.namespace, ask.name.as_deref().unwrap_or_default());
+        let target = client::Target {
+            subresource: self.subresource.clone(),
+            ..ask.resource.target(&ask.namespace, ask.name.as_deref().unwrap_or_default())
+        };
         let mut objects = kube.client().await?.objects();
         if ask.name.is_some() {
             let request = pb::GetRequest { target: Some(target), form: form.into(), ..Default::default() };

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use api::Object;
 use clap::Args;
-use client::{Patch, WriteOptions};
+use client::Patch;
 use serde_json::{Map, Value, json};
 
 use super::Verb;
+use crate::changes::{DryRun, How};
 use crate::error::Error;
-use crate::kube::Kube;
+use crate::kube::{Info, Kube};
 use crate::output;
 use crate::resource_builder::{self, Files, Selection, Selectors};
 
@@ -30,6 +32,14 @@ pub(crate) struct Label {
     /// Change keys that have another value
     #[arg(long)]
     overwrite: bool,
+    /// Print what is set, after changes if there are any
+    #[arg(long)]
+    list: bool,
+    /// Only if the object still has this version
+    #[arg(long, default_value = "")]
+    resource_version: String,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Verb for Label {
@@ -68,7 +78,7 @@ pub(super) async fn change(
     done: &'static str,
 ) -> Result<(), Error> {
     let (words, changes) = split(&args.words)?;
-    if changes.is_empty() {
+    if changes.is_empty() && !args.list {
         return Err(Error::said(format!("at least one {noun} update is required")));
     }
     let selection = Selection {
@@ -79,7 +89,8 @@ pub(super) async fn change(
         all_namespaces: args.all_namespaces,
     };
     let mut errors = Vec::new();
-    for info in resource_builder::resolve(kube, &selection).await? {
+    let infos = resource_builder::resolve(kube, &selection).await?;
+    for info in &infos {
         let current = match kube.get(info.target()).await {
             Ok(current) => current,
             Err(error) => {
@@ -99,15 +110,58 @@ pub(super) async fn change(
                     (false, true) if noun == "label" => "unlabeled".to_owned(),
                     _ => done.to_owned(),
                 };
-                if !patch.is_empty() {
-                    let body = Patch::Merge(json!({"metadata": {field: patch}}));
-                    kube.patch(info.target(), &body, &WriteOptions::default()).await?;
+                let after = written(&args, kube, info, current, (field, patch)).await?;
+                if args.list {
+                    print_all(info, &after, field, infos.len() > 1)?;
+                } else {
+                    args.how.report(&info.label(), after, &word)?;
                 }
-                output::line(format!("{} {word}", info.label()))?;
             }
         }
     }
     Error::of_all(errors)
+}
+
+/// The object with the change, which the server made or would make.
+async fn written(
+    args: &Label,
+    kube: &Kube,
+    info: &Info,
+    mut current: Object,
+    (field, patch): (&str, Map<String, Value>),
+) -> Result<Object, Error> {
+    if patch.is_empty() {
+        return Ok(current);
+    }
+    let dry_run = args.how.dry_run()?;
+    if dry_run == DryRun::Client {
+        for (key, value) in patch {
+            if value.is_null() {
+                current.remove_at(&["metadata", field, &key]);
+            } else {
+                current.set_at(&["metadata", field, &key], value);
+            }
+        }
+        return Ok(current);
+    }
+    let mut body = json!({"metadata": {field: patch}});
+    if !args.resource_version.is_empty() {
+        body["metadata"]["resourceVersion"] = args.resource_version.clone().into();
+    }
+    kube.patch(info.target(), &Patch::Merge(body), &dry_run.options()).await
+}
+
+fn print_all(info: &Info, object: &Object, field: &str, titled: bool) -> Result<(), Error> {
+    let indent = if titled { " " } else { "" };
+    if titled {
+        let resource = &info.resource;
+        output::line(format!("Listing {field} for {}.{}/{}:", resource.kind, resource.group, info.name))?;
+    }
+    let all = object.at(&["metadata", field]).and_then(Value::as_object);
+    for (key, value) in all.into_iter().flatten() {
+        output::line(format!("{indent}{key}={}", value.as_str().unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 /// The merge patch of the map, and the keys to remove that are not there.

@@ -1,15 +1,16 @@
 //! `logs`: of a pod, of a workload's pods, or of pods that a selector finds.
 
+use std::time::Duration;
+
 use api::Object;
 use clap::Args;
-use serde_json::Value;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use wire::node::{LogsRequest, PodRef};
 
 use super::Verb;
 use crate::error::Error;
 use crate::kube::{Kube, parse_duration};
-use crate::output;
-use crate::resource_builder;
+use crate::{output, pods, resource_builder};
 
 #[derive(Args)]
 pub(crate) struct Logs {
@@ -42,35 +43,110 @@ pub(crate) struct Logs {
     /// Put the time before each line
     #[arg(long)]
     timestamps: bool,
+    /// Of all containers of the pods
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    all_containers: bool,
+    /// Of all pods of a workload, with the source before each line
+    #[arg(long)]
+    all_pods: bool,
+    /// Put the pod and container before each line
+    #[arg(long)]
+    prefix: bool,
+    /// Go on where a log cannot be read
+    #[arg(long)]
+    ignore_errors: bool,
+    /// How many logs may be followed at once
+    #[arg(long, default_value_t = 5)]
+    max_log_requests: usize,
+    /// How long to wait until a pod is there
+    #[arg(long, default_value = "20s")]
+    pod_running_timeout: String,
 }
 
 impl Verb for Logs {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
+        self.check()?;
         let namespace = kube.namespace()?;
-        let pods = self.pods(kube, &namespace).await?;
-        for pod in pods {
-            self.one(kube, &namespace, &pod).await?;
+        let mut sources = Vec::new();
+        for pod in self.pods(kube, &namespace).await? {
+            for container in self.containers(&pod)? {
+                sources.push((pod.name().to_owned(), container));
+            }
+        }
+        if self.follow && sources.len() > self.max_log_requests {
+            return Err(Error::said(format!(
+                "you are attempting to follow {} log streams, but maximum allowed concurrency is {}, use \
+                 --max-log-requests to increase the limit",
+                sources.len(),
+                self.max_log_requests
+            )));
+        }
+        let read = |(pod, container): (String, String)| {
+            let namespace = &namespace;
+            let logs = &self;
+            async move {
+                match logs.one(kube, namespace, &pod, &container).await {
+                    Err(error) if logs.ignore_errors => output::line(error),
+                    other => other,
+                }
+            }
+        };
+        if self.follow && sources.len() > 1 {
+            let mut all: FuturesUnordered<_> = sources.into_iter().map(read).collect();
+            while let Some(outcome) = all.next().await {
+                outcome?;
+            }
+        } else {
+            for source in sources {
+                read(source).await?;
+            }
         }
         Ok(())
     }
 }
 
 impl Logs {
-    /// The pods that are meant; of a workload the first, as kubectl takes it.
+    fn check(&self) -> Result<(), Error> {
+        if self.since.is_some() && !self.since_time.is_empty() {
+            return Err(Error::said("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        }
+        if let Some(container) = self.container.as_ref().filter(|_| self.all_containers) {
+            return Err(Error::said(format!(
+                "--all-containers=true should not be specified with container name {container}"
+            )));
+        }
+        if self.container.is_some() && self.words.len() == 2 {
+            return Err(Error::said("only one of -c or an inline [CONTAINER] arg is allowed"));
+        }
+        if self.tail.is_some_and(|lines| lines < -1) {
+            return Err(Error::said("--tail must be greater than or equal to -1"));
+        }
+        if !self.selector.is_empty() && !self.words.is_empty() {
+            return Err(Error::said("only a selector (-l) or a POD name is allowed"));
+        }
+        Ok(())
+    }
+
+    /// The pods that are meant; of a workload one, unless all are wanted.
     async fn pods(&self, kube: &Kube, namespace: &str) -> Result<Vec<Object>, Error> {
         let discovery = kube.discovery().await?;
-        let pods = discovery.of_kind("v1", "Pod")?;
+        let kind = discovery.of_kind("v1", "Pod")?;
         if !self.selector.is_empty() {
-            if self.follow {
-                return Err(Error::said("--follow with a selector is not available: name one pod"));
+            let found = kube.list(kind.target(namespace, ""), &self.selector, "").await?;
+            if found.is_empty() {
+                eprintln!("No resources found in {namespace} namespace.");
             }
-            return kube.list(pods.target(namespace, ""), &self.selector, "").await;
+            return Ok(found);
         }
         let Some(first) = self.words.first() else {
-            return Err(Error::said("expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'."));
+            return Err(Error::said(
+                "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument \
+                 for the logs command",
+            ));
         };
         if !first.contains('/') {
-            return match kube.get(pods.target(namespace, first)).await {
+            return match kube.get(kind.target(namespace, first)).await {
                 Err(Error::Server { status, .. }) if status.reason == api::Reason::NotFound => {
                     Err(Error::said(format!(
                         "error from server (NotFound): {} in namespace {namespace:?}",
@@ -83,14 +159,24 @@ impl Logs {
         let wanted = resource_builder::read_words(discovery, std::slice::from_ref(first))?.remove(0);
         let name = wanted.name.unwrap_or_default();
         let object = kube.get(wanted.resource.target(namespace, &name)).await?;
-        if wanted.resource == pods {
+        if wanted.resource == kind {
             return Ok(vec![object]);
         }
-        let selector = selector_of(&object)
+        let selector = pods::selector_of(&object)
             .ok_or_else(|| Error::said(format!("cannot get the logs from {}", wanted.resource.kind)))?;
-        let mut found = kube.list(pods.target(namespace, ""), &selector, "").await?;
-        if found.is_empty() {
-            return Err(Error::said("timed out waiting for the condition: the workload has no pods"));
+        let until = crate::clock::deadline(parse_duration(&self.pod_running_timeout)?);
+        let mut found = loop {
+            let found = kube.list(kind.target(namespace, ""), &selector, "").await?;
+            if !found.is_empty() {
+                break found;
+            }
+            if until.is_some_and(|until| tokio::time::Instant::now() >= until) {
+                return Err(Error::said("timed out waiting for the condition"));
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        };
+        if self.all_pods {
+            return Ok(found);
         }
         if found.len() > 1 {
             eprintln!("Found {} pods, using pod/{}", found.len(), found[0].name());
@@ -99,11 +185,19 @@ impl Logs {
         Ok(found)
     }
 
-    async fn one(&self, kube: &Kube, namespace: &str, pod: &Object) -> Result<(), Error> {
-        let container = match self.container.as_ref().or_else(|| self.words.get(1)) {
-            Some(name) => name.clone(),
-            None => default_container(pod)?,
-        };
+    fn containers(&self, pod: &Object) -> Result<Vec<String>, Error> {
+        if self.all_containers {
+            return Ok(pods::all_containers(pod));
+        }
+        let wanted = self.container.as_ref().or_else(|| self.words.get(1));
+        match wanted {
+            Some(name) if pods::all_containers(pod).contains(name) => Ok(vec![name.clone()]),
+            Some(name) => Err(Error::said(format!("container {name} is not valid for pod {}", pod.name()))),
+            None => Ok(vec![pods::container(pod, None, false)?]),
+        }
+    }
+
+    async fn one(&self, kube: &Kube, namespace: &str, pod: &str, container: &str) -> Result<(), Error> {
         let since = match &self.since {
             Some(text) => i64::try_from(parse_duration(text)?.as_secs()).ok(),
             None => None,
@@ -112,8 +206,8 @@ impl Logs {
         let request = LogsRequest {
             pod: Some(PodRef {
                 namespace: namespace.to_owned(),
-                name: pod.name().to_owned(),
-                container,
+                name: pod.to_owned(),
+                container: container.to_owned(),
                 ..Default::default()
             }),
             follow: self.follow,
@@ -125,60 +219,47 @@ impl Logs {
             limit_bytes: self.limit_bytes,
             stream: String::new(),
         };
+        let prefix = match self.prefix || self.all_pods {
+            true => format!("[pod/{pod}/{container}] "),
+            false => String::new(),
+        };
         let mut chunks = kube.client().await?.node().logs(request).await?.into_inner();
+        let mut rest = Vec::new();
         while let Some(chunk) = chunks.message().await? {
-            output::write_bytes(&chunk.data)?;
+            rest.extend_from_slice(&chunk.data);
+            output::write_bytes(&whole_lines(&mut rest, &prefix))?;
+        }
+        if !rest.is_empty() {
+            output::write_bytes(&[prefix.as_bytes(), &rest].concat())?;
         }
         Ok(())
     }
 }
 
-/// A workload's selector in query syntax.
-fn selector_of(object: &Object) -> Option<String> {
-    let selector = object.at(&["spec", "selector"])?;
-    let labels = selector.get("matchLabels").unwrap_or(selector).as_object()?;
-    let pairs: Vec<String> =
-        labels.iter().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
-    (!pairs.is_empty()).then(|| pairs.join(","))
-}
-
-/// The only container, the annotated one, or the first with a word about it.
-fn default_container(pod: &Object) -> Result<String, Error> {
-    let containers = pod.at(&["spec", "containers"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let names: Vec<&str> = containers.iter().filter_map(|one| one["name"].as_str()).collect();
-    if let Some(name) =
-        pod.annotation("kubectl.kubernetes.io/default-container").filter(|name| names.contains(name))
-    {
-        return Ok(name.to_owned());
+/// Takes the lines that are complete, so that logs that are followed at once
+/// do not mix within a line, and puts the prefix before each.
+fn whole_lines(rest: &mut Vec<u8>, prefix: &str) -> Vec<u8> {
+    let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+    let left = rest.split_off(end + 1);
+    let lines = std::mem::replace(rest, left);
+    if prefix.is_empty() {
+        return lines;
     }
-    let Some(first) = names.first() else {
-        return Err(Error::said(format!("pod {} has no containers", pod.name())));
-    };
-    if names.len() > 1 {
-        eprintln!("Defaulted container {first:?} out of: {}", names.join(", "));
-    }
-    Ok((*first).to_owned())
+    lines.split_inclusive(|byte| *byte == b'\n').flat_map(|line| [prefix.as_bytes(), line].concat()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn pods_and_containers_are_chosen() {
-        let web = Object::from_value(json!({"spec": {"selector": {"matchLabels": {"a": "1", "b": "2"}}}}))
-            .expect("object");
-        assert_eq!(selector_of(&web).as_deref(), Some("a=1,b=2"));
-        let service = Object::from_value(json!({"spec": {"selector": {"app": "w"}}})).expect("object");
-        assert_eq!(selector_of(&service).as_deref(), Some("app=w"));
-        assert_eq!(selector_of(&Object::default()), None);
-        let mut pod = Object::from_value(json!({"spec": {"containers": [{"name": "x"}, {"name": "y"}]}}))
-            .expect("object");
-        assert_eq!(default_container(&pod).expect("first"), "x");
-        pod.set_at(&["metadata", "annotations", "kubectl.kubernetes.io/default-container"], "y");
-        assert_eq!(default_container(&pod).expect("annotated"), "y");
-        assert!(default_container(&Object::default()).is_err());
+    fn lines_are_whole() {
+        let mut rest = b"one\ntwo\nthr".to_vec();
+        assert_eq!(whole_lines(&mut rest, "[p] "), b"[p] one\n[p] two\n");
+        assert_eq!(rest, b"thr");
+        assert!(whole_lines(&mut rest, "").is_empty());
+        rest.extend_from_slice(b"ee\n");
+        assert_eq!(whole_lines(&mut rest, ""), b"three\n");
+        assert!(rest.is_empty());
     }
 }

@@ -1,12 +1,12 @@
 //! `patch`: sends a patch as it is.
 
 use clap::{Args, ValueEnum};
-use client::{Patch, WriteOptions};
+use client::Patch;
 
 use super::Verb;
+use crate::changes::{DryRun, How};
 use crate::error::Error;
 use crate::kube::Kube;
-use crate::output::{self, Format};
 use crate::resource_builder::{self, Files, Selection, Selectors};
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -34,12 +34,8 @@ pub(crate) struct PatchVerb {
     /// The subresource to patch
     #[arg(long, default_value = "")]
     subresource: String,
-    /// none, or server
-    #[arg(long, default_value = "none")]
-    dry_run: String,
-    /// json, yaml, name
-    #[arg(short = 'o', long, default_value = "")]
-    output: String,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Verb for PatchVerb {
@@ -60,9 +56,9 @@ impl Verb for PatchVerb {
             Kind::Merge => Patch::Merge(body),
             Kind::Strategic => Patch::Strategic(body),
         };
-        let options =
-            WriteOptions { dry_run: super::apply::dry_run(&self.dry_run)?, ..WriteOptions::default() };
-        let format = Format::parse(&self.output)?;
+        let dry_run = self.how.dry_run()?;
+        // How lists are merged is the server's knowledge: a try by the client is one by the server.
+        let options = client::WriteOptions { dry_run: dry_run != DryRun::None, ..dry_run.options() };
         let selection = Selection {
             words: &self.words,
             files: &self.files,
@@ -74,12 +70,8 @@ impl Verb for PatchVerb {
             let before = kube.get(info.target()).await?;
             let target = client::Target { subresource: self.subresource.clone(), ..info.target() };
             let after = kube.patch(target, &patch, &options).await?;
-            if format.is_table() {
-                let same = before.resource_version() == after.resource_version() && !options.dry_run;
-                output::line(format!("{} patched{}", info.label(), if same { " (no change)" } else { "" }))?;
-            } else {
-                output::write(&format.print(&after.into_value(), true)?)?;
-            }
+            let same = before.resource_version() == after.resource_version() && dry_run == DryRun::None;
+            self.how.report(&info.label(), after, if same { "patched (no change)" } else { "patched" })?;
         }
         Ok(())
     }

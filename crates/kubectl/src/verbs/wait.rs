@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Verb;
 use crate::error::Error;
+use crate::jsonpath::Template;
 use crate::kube::{Info, Kube, parse_duration};
 use crate::output;
 use crate::resource_builder::{self, Files, Selection, Selectors};
@@ -23,7 +24,10 @@ pub(crate) struct Wait {
     /// All objects of the type
     #[arg(long)]
     all: bool,
-    /// delete, or condition=TYPE[=STATUS]
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// create, delete, condition=TYPE[=STATUS], or jsonpath={PATH}[=VALUE]
     #[arg(long = "for")]
     until: String,
     /// How long to wait for each object
@@ -31,16 +35,35 @@ pub(crate) struct Wait {
     timeout: String,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Until {
+    Created,
     Deleted,
     Condition(String, String),
+    /// A path that has a value, or this one.
+    Path(Template, Option<String>),
 }
 
 impl Until {
     fn parse(text: &str) -> Result<Self, Error> {
         if text.eq_ignore_ascii_case("delete") {
             return Ok(Self::Deleted);
+        }
+        if text.eq_ignore_ascii_case("create") {
+            return Ok(Self::Created);
+        }
+        if let Some(rest) = text.strip_prefix("jsonpath=") {
+            let rest = rest.trim_matches('\'');
+            // An equal sign may be in the path too: the value is behind the last brace.
+            let end = rest.rfind('}').map_or(0, |at| at + 1);
+            let (path, value) = match rest[end..].find('=') {
+                Some(at) => (&rest[..end + at], Some(rest[end + at + 1..].trim_matches(['\'', '"']))),
+                None => (rest, None),
+            };
+            if path.is_empty() || value == Some("") {
+                return Err(Error::said("jsonpath wait has to have a value after equal sign"));
+            }
+            return Ok(Self::Path(Template::parse(path)?, value.map(str::to_owned)));
         }
         match text.strip_prefix("condition=") {
             Some(rest) if !rest.is_empty() => {
@@ -61,7 +84,7 @@ impl Verb for Wait {
             files: &self.files,
             selectors: &self.selectors,
             all: self.all,
-            all_namespaces: false,
+            all_namespaces: self.all_namespaces,
         };
         let infos = resource_builder::resolve(kube, &selection).await?;
         if infos.is_empty() && until != Until::Deleted {
@@ -88,6 +111,18 @@ impl Verb for Wait {
 
 async fn wait_for(kube: &Kube, info: &Info, until: &Until) -> Result<(), Error> {
     match until {
+        Until::Created => {
+            while kube.find(info.target()).await?.is_none() {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            Ok(())
+        }
+        Until::Path(path, wanted) => {
+            while !has(&kube.get(info.target()).await?.into_value(), path, wanted.as_deref()) {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            Ok(())
+        }
         Until::Deleted => super::delete::until_gone(kube, info, "").await,
         Until::Condition(kind, status) => {
             while !holds(&kube.get(info.target()).await?, kind, status) {
@@ -95,6 +130,18 @@ async fn wait_for(kube: &Kube, info: &Info, until: &Until) -> Result<(), Error> 
             }
             Ok(())
         }
+    }
+}
+
+/// Whether a path finds one plain value, the wanted one if there is one.
+fn has(object: &Value, path: &Template, wanted: Option<&str>) -> bool {
+    match (path.values(object).as_slice(), wanted) {
+        ([], _) => false,
+        (_, None) => true,
+        ([found], Some(wanted)) if !found.is_object() && !found.is_array() => {
+            crate::jsonpath::plain(found) == wanted
+        }
+        _ => false,
     }
 }
 
@@ -126,6 +173,21 @@ mod tests {
             Until::Condition("Ready".into(), "False".into())
         );
         assert!(Until::parse("nothing").is_err());
+        let path = |text: &str| match Until::parse(text) {
+            Ok(Until::Path(path, wanted)) => (path, wanted),
+            other => panic!("{text}: {other:?}"),
+        };
+        let pod = json!({"status": {"phase": "Running", "list": [{"a": "b", "c": "d"}]}});
+        for (text, expected) in [
+            ("jsonpath={.status.phase}=Running", true),
+            ("jsonpath='{.status.phase}'=Failed", false),
+            ("jsonpath={.status.phase}", true),
+            ("jsonpath={.status.none}", false),
+            ("jsonpath={.status.list[?(@.a==\"b\")].c}=d", true),
+        ] {
+            let (path, wanted) = path(text);
+            assert_eq!(has(&pod, &path, wanted.as_deref()), expected, "{text}");
+        }
         let mut object = Object::from_value(json!({"metadata": {"generation": 2}, "status": {
             "observedGeneration": 2, "conditions": [{"type": "Available", "status": "True"}]}}))
         .expect("object");
