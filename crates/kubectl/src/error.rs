@@ -84,6 +84,12 @@ impl From<std::io::Error> for Error {
     }
 }
 
+impl From<api::jsonpath::BadPath> for Error {
+    fn from(error: api::jsonpath::BadPath) -> Self {
+        Self::said(error.to_string())
+    }
+}
+
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Self::Said(format!("unable to decode: {error}"))

@@ -10,7 +10,7 @@ mod changes;
 mod clock;
 mod discovery;
 mod error;
-mod jsonpath;
+
 mod kube;
 mod output;
 mod pods;
@@ -23,6 +23,7 @@ pub mod verbs;
 
 use std::ffi::OsString;
 
+use api::jsonpath;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use error::Error;
