@@ -10,6 +10,7 @@ mod changes;
 mod clock;
 mod discovery;
 mod error;
+mod gotemplate;
 mod jsonpath;
 mod kube;
 mod output;
