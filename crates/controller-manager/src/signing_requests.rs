@@ -270,7 +270,8 @@ mod tests {
         other[at] = b'k';
         use base64::Engine as _;
         let text = base64::engine::general_purpose::STANDARD.encode(other);
-        let lines: Vec<String> = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into()).collect();
+        let lines: Vec<String> =
+            text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into()).collect();
         let pem = format!(
             "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
             lines.join("\n")

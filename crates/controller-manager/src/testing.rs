@@ -1,8 +1,8 @@
 //! Objects for tests: a valid default, with one thing changed.
 
 use api::ObjectKey;
-use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::apps::v1::{Deployment, ReplicaSet};
+use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::core::v1::{Node, Pod};
 use clap::Parser as _;
 use jiff::Timestamp;

@@ -158,9 +158,14 @@ mod tests {
     #[test]
     fn the_shape_of_a_token() {
         assert_eq!(split("abcdef.0123456789abcdef"), Some(("abcdef", "0123456789abcdef")));
-        for other in
-            ["", "abcdef", "abcde.0123456789abcdef", "ABCDEF.0123456789abcdef", "a.b.c", "abcdef.0123456789abcde."]
-        {
+        for other in [
+            "",
+            "abcdef",
+            "abcde.0123456789abcdef",
+            "ABCDEF.0123456789abcdef",
+            "a.b.c",
+            "abcdef.0123456789abcde.",
+        ] {
             assert_eq!(split(other), None, "{other}");
         }
     }

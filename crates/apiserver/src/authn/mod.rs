@@ -105,7 +105,8 @@ impl Authenticator {
     /// # Errors
     /// Why the token is not valid.
     pub async fn token(&self, token: &str, audiences: &[String]) -> Result<Arc<User>, Refused> {
-        let is_for_us = audiences.is_empty() || audiences.iter().any(|one| self.tokens.audiences().contains(one));
+        let is_for_us =
+            audiences.is_empty() || audiences.iter().any(|one| self.tokens.audiences().contains(one));
         let bootstrap = self.bootstrap.as_ref().filter(|_| is_for_us);
         if let Some(judged) = bootstrap.and_then(|known| known.authenticate(token, self.tokens.now())) {
             return Ok(Arc::new(judged?));

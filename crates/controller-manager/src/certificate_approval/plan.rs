@@ -45,7 +45,10 @@ pub(super) fn plan(
                 (&["nodeclient"], KUBELET_CLIENT)
             };
             let reviews = parts.iter().map(|part| review(request, part)).collect();
-            Plan::of(vec![Action::Require(Guard::Allowed { target: reviews_at(), reviews }), approval(message)])
+            Plan::of(vec![
+                Action::Require(Guard::Allowed { target: reviews_at(), reviews }),
+                approval(message),
+            ])
         }
         requests::KUBELET_SERVING if requests::check_kubelet_serving(asked, usages).is_ok() => {
             if may_serve(request, asked, neighbours) {

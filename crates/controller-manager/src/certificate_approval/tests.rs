@@ -41,7 +41,9 @@ fn client_certificates_after_an_access_review() {
     let parts = |username: &str| -> Vec<String> {
         let plan = plan_of(&pem, json!({"spec": {"username": username}}), &Neighbours::default());
         assert!(approves(&plan));
-        let Action::Require(Guard::Allowed { target, reviews }) = &plan.actions[0] else { panic!("{plan:?}") };
+        let Action::Require(Guard::Allowed { target, reviews }) = &plan.actions[0] else {
+            panic!("{plan:?}")
+        };
         assert_eq!(target.resource, "subjectaccessreviews");
         let part = |review: &Value| {
             assert_eq!(review["spec"]["user"], username);
@@ -51,7 +53,9 @@ fn client_certificates_after_an_access_review() {
     };
     assert_eq!(parts("system:bootstrap:abcdef"), ["nodeclient"]);
     assert_eq!(parts("system:node:n1"), ["selfnodeclient", "nodeclient"]);
-    for bad in [json!({"spec": {"usages": ["server auth"]}}), json!({"spec": {"signerName": requests::API_CLIENT}})] {
+    for bad in
+        [json!({"spec": {"usages": ["server auth"]}}), json!({"spec": {"signerName": requests::API_CLIENT}})]
+    {
         assert_eq!(plan_of(&pem, bad, &Neighbours::default()), Plan::default());
     }
 }
@@ -82,7 +86,9 @@ fn serving_certificates_only_for_the_node_itself() {
     let known = Neighbours { own: Some(set(&["10.0.0.1"])), taken: set(&["10.0.0.2"]) };
     assert!(serving("n1", &["n1", "10.0.0.1"], own, &known));
     assert!(!serving("n1", &["n1", "10.0.0.3"], own, &known), "an address that the node does not have");
-    for name in ["kubernetes", "kubernetes.default.svc", "localhost", "web.default.svc.cluster.local", "10.0.0.9"] {
+    for name in
+        ["kubernetes", "kubernetes.default.svc", "localhost", "web.default.svc.cluster.local", "10.0.0.9"]
+    {
         assert!(!serving(name, &["10.0.0.1"], &format!("system:node:{name}"), &nobody), "{name}");
     }
 }

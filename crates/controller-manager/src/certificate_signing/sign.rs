@@ -152,7 +152,8 @@ fn params(order: &Order, authority_ends: i64) -> Result<CertificateParams, Strin
     let time = |seconds: i64| {
         let time = jiff::Timestamp::from_second(seconds).map_err(|error| error.to_string())?;
         let time = time.to_zoned(jiff::tz::TimeZone::UTC);
-        let day = rcgen::date_time_ymd(time.year().into(), time.month().unsigned_abs(), time.day().unsigned_abs());
+        let day =
+            rcgen::date_time_ymd(time.year().into(), time.month().unsigned_abs(), time.day().unsigned_abs());
         let since = i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second());
         Ok::<_, String>(day + std::time::Duration::from_secs(since.unsigned_abs()))
     };
@@ -207,9 +208,10 @@ fn element(der: &[u8]) -> Option<(usize, usize)> {
         return Some((2, 2 + first));
     }
     let count = first & 0x7f;
-    let length = der.get(2..2 + count)?.iter().try_fold(0_usize, |sum, byte| {
-        sum.checked_mul(256)?.checked_add(usize::from(*byte))
-    })?;
+    let length = der
+        .get(2..2 + count)?
+        .iter()
+        .try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?;
     Some((2 + count, 2 + count + length))
 }
 

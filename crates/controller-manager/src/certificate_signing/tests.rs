@@ -113,10 +113,12 @@ fn the_certificate_is_what_was_asked_for() {
     let own = own.parse_x509().expect("a certificate");
     certificate.verify_signature(Some(own.public_key())).expect("signed by the authority");
     assert_eq!(certificate.issuer(), own.subject());
-    let groups: Vec<_> = certificate.subject().iter_organization().map(|one| one.as_str().expect("text")).collect();
+    let groups: Vec<_> =
+        certificate.subject().iter_organization().map(|one| one.as_str().expect("text")).collect();
     assert_eq!(groups, ["devs", "admins"], "every group is there, in order");
     let asked = requests::der(request.as_bytes()).expect("DER");
-    let (_, asked) = x509_parser::certification_request::X509CertificationRequest::from_der(&asked).expect("a request");
+    let (_, asked) =
+        x509_parser::certification_request::X509CertificationRequest::from_der(&asked).expect("a request");
     assert_eq!(certificate.public_key().raw, asked.certification_request_info.subject_pki.raw);
     let names = certificate.subject_alternative_name().expect("reads").expect("names");
     assert_eq!(names.value.general_names.len(), 3);
