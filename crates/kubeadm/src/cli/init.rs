@@ -76,7 +76,7 @@ impl Flags {
             token_life: self.token_ttl,
             hides_token: self.skip_token_print,
             taint: self.taint_control_plane,
-            images: self.node.image_archives.clone(),
+            images: self.node.images()?,
             ignored: self.node.ignore_preflight_errors.clone(),
         })
     }

@@ -38,7 +38,7 @@ pub(crate) fn run(flags: Flags) -> anyhow::Result<()> {
         digests: flags.discovery_token_ca_cert_hash,
         node_name: host::node_name(flags.node.node_name.as_deref())?,
         address: flags.node_ip,
-        images: flags.node.image_archives,
+        images: flags.node.images()?,
         ignored: flags.node.ignore_preflight_errors,
     };
     block_on(join::join(&host, &options, &say))?;

@@ -10,6 +10,7 @@ pub(crate) mod token;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 
 /// What every command about this host has.
@@ -25,7 +26,7 @@ pub(crate) struct HostFlags {
 
 impl HostFlags {
     pub(crate) fn host(&self) -> anyhow::Result<kubeadm::host::Host> {
-        kubeadm::host::Host::new(Some(self.cert_dir.clone()), &self.cri_socket)
+        kubeadm::host::Host::new(Some(std::path::absolute(&self.cert_dir)?), &self.cri_socket)
     }
 }
 
@@ -37,10 +38,21 @@ pub(crate) struct NodeFlags {
     pub(crate) node_name: Option<String>,
     /// Archives of images (docker save, OCI) that the node loads when it starts.
     #[arg(long, value_name = "DIR")]
-    pub(crate) image_archives: Option<PathBuf>,
+    image_archives: Option<PathBuf>,
     /// Preflight checks that only warn; `all` for all.
     #[arg(long, value_delimiter = ',', value_name = "CHECK")]
     pub(crate) ignore_preflight_errors: Vec<String>,
+}
+
+impl NodeFlags {
+    /// The folder of archives, as units need it: absolute, and there.
+    pub(crate) fn images(&self) -> anyhow::Result<Option<PathBuf>> {
+        let absolute = |folder: &PathBuf| {
+            std::fs::canonicalize(folder)
+                .with_context(|| format!("--image-archives: open {}", folder.display()))
+        };
+        self.image_archives.as_ref().map(absolute).transpose()
+    }
 }
 
 pub(crate) fn say(line: &str) {

@@ -111,10 +111,8 @@ pub async fn init(
     credentials::make(host, options, clock.now(), say)?;
     start_control_plane(host, options, say).await?;
     let client = admin(host)?;
-    say(&format!(
-        "[upload-config] Storing the configuration in the ConfigMap {CONFIG_MAP:?} in \"kube-system\""
-    ));
-    client.create(&options.cluster.to_config_map()?).await.context("store the configuration")?;
+    say("[bootstrap-token] Configuring the RBAC rules with which nodes join and work");
+    roles::ensure(&client).await?;
     say("[addons] Publishing the service of cluster DNS");
     addons::publish_dns(&client, options.cluster.dns_address(), options.address).await?;
     start_dns(host, options, say).await?;
@@ -122,8 +120,6 @@ pub async fn init(
     node::start(host, &daemons, say).await?;
     node::wait_until_ready(&client, &options.node_name, say).await?;
     mark(&client, options, say).await?;
-    say("[bootstrap-token] Configuring the RBAC rules with which nodes join");
-    roles::ensure(&client).await?;
     let terms = Terms {
         expires: token::expiry(options.token_life, clock.now())?,
         usages: vec!["signing".to_owned(), "authentication".to_owned()],
@@ -132,6 +128,11 @@ pub async fn init(
     };
     say(&format!("[bootstrap-token] Making the token with the id {}", options.token.id()));
     client.create(&token::secret(&options.token, &terms)).await.context("make the bootstrap token")?;
+    // The last phase: whoever finds it knows that the others were done.
+    say(&format!(
+        "[upload-config] Storing the configuration in the ConfigMap {CONFIG_MAP:?} in \"kube-system\""
+    ));
+    client.create(&options.cluster.to_config_map()?).await.context("store the configuration")?;
     next_steps(host, options)
 }
 
