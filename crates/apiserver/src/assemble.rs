@@ -13,7 +13,7 @@ use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
 use crate::admission::Chain;
-use crate::authn::{Authenticator, Tokens};
+use crate::authn::{Authenticator, BootstrapTokens, Tokens};
 use crate::authz::Authorizer;
 use crate::bootstrap::{self, Endpoint};
 use crate::cache;
@@ -73,11 +73,9 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
-    let gate = Arc::new(Gate::new(
-        registry,
-        Authenticator::new(tokens, Arc::clone(&shell.clock)),
-        Authorizer::new(&cache),
-    ));
+    let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
+    let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
+    let gate = Arc::new(Gate::new(registry, authenticator, Authorizer::new(&cache)));
     let connector = Arc::new(Connector::new(Arc::new(Kubelets::new(kubelet_files(flags)))));
     let rest =
         Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));

@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use api::metav1::ObjectMeta;
 use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use api::types::batch::v1::Job;
+use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
-use api::types::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use api::types::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use api::types::discovery::v1::EndpointSlice;
 use api::{Metadata, metav1};
 use client::cached::{Cached, IndexTerms};
@@ -33,6 +34,7 @@ type Shared<K> = OnceLock<Arc<Cache<K>>>;
 #[derive(Default)]
 pub struct Caches {
     client: Option<Client>,
+    bootstrap_tokens: Shared<Secret>,
     config_maps: Shared<ConfigMap>,
     controller_revisions: Shared<ControllerRevision>,
     daemon_sets: Shared<DaemonSet>,
@@ -46,6 +48,7 @@ pub struct Caches {
     replica_sets: Shared<ReplicaSet>,
     service_accounts: Shared<ServiceAccount>,
     services: Shared<Service>,
+    signing_requests: Shared<CertificateSigningRequest>,
     slices: Shared<EndpointSlice>,
 }
 
@@ -110,6 +113,23 @@ impl Caches {
         let scope =
             Scope { fields: format!("metadata.name={}", crate::root_ca::CONFIG_MAP), ..Scope::default() };
         self.of(&self.config_maps, scope, vec![])
+    }
+
+    /// Bootstrap tokens, the only secrets that a controller reads.
+    #[must_use]
+    pub fn bootstrap_tokens(&self) -> Arc<Cache<Secret>> {
+        let scope = Scope {
+            namespace: "kube-system".to_owned(),
+            fields: "type=bootstrap.kubernetes.io/token".to_owned(),
+            ..Scope::default()
+        };
+        self.of(&self.bootstrap_tokens, scope, vec![])
+    }
+
+    /// Certificate signing requests.
+    #[must_use]
+    pub fn signing_requests(&self) -> Arc<Cache<CertificateSigningRequest>> {
+        self.of(&self.signing_requests, Scope::default(), vec![])
     }
 
     /// Controller revisions.

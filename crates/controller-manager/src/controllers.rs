@@ -66,4 +66,8 @@ pub const ALL: &[(&str, Start)] = &[
     ("node-ipam-controller", crate::node_ipam::start),
     ("pod-garbage-collector-controller", crate::pod_gc::start),
     ("ttl-after-finished-controller", crate::ttl_after_finished::start),
+    ("certificatesigningrequest-approving-controller", crate::certificate_approval::start),
+    ("certificatesigningrequest-signing-controller", crate::certificate_signing::start),
+    ("certificatesigningrequest-cleaner-controller", crate::certificate_cleaner::start),
+    ("token-cleaner-controller", crate::token_cleaner::start),
 ];

@@ -2,6 +2,7 @@
 //!
 //! Plugins run in a fixed order, first all that change, then all that judge.
 
+mod certificates;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod service_account;
@@ -90,6 +91,7 @@ impl Chain {
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
+            Box::new(certificates::Certificates::new(cache)),
         ])
     }
 
