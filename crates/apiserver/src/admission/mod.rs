@@ -6,6 +6,7 @@ mod certificates;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod service_account;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 use resources::Descriptor;
 
 use crate::cache::WatchCache;
+use crate::connect::Outward;
 use crate::registry::Caller;
 
 /// What a request does.
@@ -51,6 +53,9 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Advice for the client, collected on the way.
     pub warnings: Vec<String>,
+    /// Whether a webhook changed the object, so that the plugins before it have to
+    /// see it again.
+    pub is_changed_late: bool,
 }
 
 impl Request<'_> {
@@ -74,6 +79,11 @@ pub trait Plugin: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// Whether what it made of the object stands: it is not asked again.
+    fn is_last_word(&self) -> bool {
+        false
+    }
+
     /// Refuses the request, or not.
     fn validate<'a>(&'a self, _request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async { Ok(()) })
@@ -86,12 +96,14 @@ pub struct Chain(Vec<Box<dyn Plugin>>);
 impl Chain {
     /// The built-in plugins.
     #[must_use]
-    pub fn built_in(cache: &Arc<WatchCache>) -> Self {
+    pub fn built_in(cache: &Arc<WatchCache>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
             Box::new(certificates::Certificates::new(cache)),
+            // They see what the built-in plugins made of it.
+            Box::new(webhook::Webhooks::new(Arc::clone(cache), outward)),
         ])
     }
 
@@ -102,6 +114,12 @@ impl Chain {
     pub async fn mutate(&self, request: &mut Request<'_>) -> Result<(), Status> {
         for plugin in &self.0 {
             plugin.mutate(request).await?;
+        }
+        if std::mem::take(&mut request.is_changed_late) {
+            // A container that a webhook added needs its token too.
+            for plugin in self.0.iter().filter(|plugin| !plugin.is_last_word()) {
+                plugin.mutate(request).await?;
+            }
         }
         Ok(())
     }

@@ -53,6 +53,7 @@ impl Registry {
             old: None,
             dry_run: options.dry_run,
             warnings: Vec::new(),
+            is_changed_late: false,
         };
         self.admission.mutate(&mut request).await?;
         if let Some(object) = &mut request.object {

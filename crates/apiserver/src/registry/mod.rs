@@ -22,7 +22,7 @@ use daemon::Clock;
 use resources::Descriptor;
 use store::{Store, StoreError};
 
-use crate::admission::Chain;
+use crate::admission::{Chain, Operation, Request};
 use crate::authn::User;
 use crate::cache::{self, WatchCache};
 use crate::stored::{Corrupt, Stored};
@@ -148,6 +148,34 @@ impl Registry {
             return crate::stored::encode(&stored, &fields);
         }
         crate::stored::encode(object, &fields)
+    }
+
+    /// Asks admission about a connection.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn admit_connection(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        subresource: &str,
+        options: Object,
+    ) -> Result<(), Status> {
+        let mut request = Request {
+            kind: &address.kind,
+            subresource,
+            operation: Operation::Connect,
+            namespace: &address.namespace,
+            name: &address.name,
+            caller,
+            object: Some(options),
+            old: None,
+            dry_run: false,
+            warnings: Vec::new(),
+            is_changed_late: false,
+        };
+        self.admission.mutate(&mut request).await?;
+        self.admission.validate(&mut request).await
     }
 
     /// The bytes to show for a value just written.

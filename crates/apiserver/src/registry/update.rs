@@ -240,6 +240,7 @@ impl Registry {
             old: Some(old),
             dry_run: options.dry_run,
             warnings: Vec::new(),
+            is_changed_late: false,
         };
         self.admission.mutate(&mut request).await?;
         let (Some(mut new), Some(old)) = (request.object.take(), request.old.take()) else {
