@@ -4,6 +4,7 @@
 
 mod default_tolerations;
 mod namespace_lifecycle;
+mod node_restriction;
 mod service_account;
 
 use std::sync::Arc;
@@ -88,6 +89,7 @@ impl Chain {
     pub fn built_in(cache: &Arc<WatchCache>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
+            Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
         ])
