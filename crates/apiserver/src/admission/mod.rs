@@ -5,6 +5,7 @@
 mod certificates;
 mod default_tolerations;
 mod namespace_lifecycle;
+mod node_restriction;
 mod service_account;
 mod webhook;
 
@@ -99,6 +100,7 @@ impl Chain {
     pub fn built_in(cache: &Arc<WatchCache>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
+            Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
             Box::new(certificates::Certificates::new(cache)),

@@ -104,6 +104,12 @@ impl Reporter {
         Arc::new(Self { identity, cluster, network, pods })
     }
 
+    /// Registers the node, then reports it and renews its lease for ever.
+    pub async fn run(self: Arc<Self>) {
+        self.register().await;
+        tokio::join!(Arc::clone(&self).report(), self.renew_lease());
+    }
+
     /// Registers the node, or brings its labels up to date; tries until it works.
     pub async fn register(&self) {
         let mut pause = Duration::from_millis(100);

@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 use prost_types::Any;
 
 use super::containerd::{RuntimeError, failed, gone_is_fine};
-use super::sandbox::{RUNC, SPEC_TYPE};
-use super::spec::{Blueprint, HostMount, oci_spec};
+use super::sandbox::{RUNC, SPEC_TYPE, boot_id};
+use super::spec::{Blueprint, HostMount, ProcessNamespace, oci_spec};
 use super::{Runtime, labels, users};
 use crate::images::store::{Image, SNAPSHOTTER};
 use crate::logs::logger::Plan as LogPlan;
@@ -39,6 +39,8 @@ pub struct NewContainer<'a> {
     pub environment: &'a [(String, String)],
     /// Volumes.
     pub mounts: Vec<HostMount>,
+    /// The process whose process namespace is shared instead of the pod's.
+    pub process_of: Option<u32>,
 }
 
 impl Runtime {
@@ -74,7 +76,11 @@ impl Runtime {
             key: id.to_owned(),
             parent: chain.to_owned(),
             // Ours to remove, also in the moment before the record refers to it.
-            labels: [("containerd.io/gc.root".to_owned(), crate::time::now().to_string())].into(),
+            labels: [
+                ("containerd.io/gc.root".to_owned(), crate::time::now().to_string()),
+                (labels::ROOT.to_owned(), self.root_label()),
+            ]
+            .into(),
         };
         let answer = self.containerd.snapshots().prepare(self.containerd.request(request)).await;
         Ok(answer.map_err(failed(format!("prepare root of {id}")))?.into_inner().mounts)
@@ -95,7 +101,10 @@ impl Runtime {
         )?;
         let termination = self.termination_file(new)?;
         let mounts = self.mounts(new, &termination);
-        let namespaces = self.namespaces(new.pod, new.sandbox).await?;
+        let mut namespaces = self.namespaces(new.pod, new.sandbox).await?;
+        if let Some(pid) = new.process_of {
+            namespaces.process = ProcessNamespace::Shared(format!("/proc/{pid}/ns/pid").into());
+        }
         let group = self.cgroups.of_pod(&pod_id.uid, pod::qos_class(new.pod));
         let spec = oci_spec(&Blueprint {
             pod: new.pod,
@@ -141,6 +150,7 @@ impl Runtime {
             (labels::HASH, pod::container_hash(new.container)),
             (labels::IMAGE_ID, new.image.id.clone()),
             (labels::SANDBOX, new.sandbox.to_owned()),
+            (labels::BOOT, boot_id()),
             (labels::LOG_PATH, self.log_path(new).display().to_string()),
             (labels::TERMINATION_FILE, termination.display().to_string()),
             (labels::TERMINATION_POLICY, policy),
@@ -319,7 +329,7 @@ impl Runtime {
         }
     }
 
-    async fn remove_snapshot(&self, id: &str) -> Result<(), RuntimeError> {
+    pub(super) async fn remove_snapshot(&self, id: &str) -> Result<(), RuntimeError> {
         let request =
             snaps::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_owned() };
         let removed = self.containerd.snapshots().remove(self.containerd.request(request)).await;

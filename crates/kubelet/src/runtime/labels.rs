@@ -101,12 +101,18 @@ pub(crate) fn sandbox(container: &Container, exists: bool) -> Sandbox {
 }
 
 /// A container, with the state that the task service reports; `None` where it
-/// knows no task.
-pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
+/// knows no task. A task that is not known any more ended unseen, but for a
+/// record of this boot that never got one.
+pub(crate) fn record(container: &Container, task: Option<State>, is_of_this_boot: bool) -> Record {
     let label = |key| container.labels.get(key).map(String::as_str).unwrap_or_default();
     let created_at = timestamp(container.created_at.as_ref()).unwrap_or_default();
     let state = recorded_exit(container).map(State::Exited).or(task).unwrap_or_else(|| {
-        // The machine rebooted, or a kubelet died between two calls.
+        // The log is made with the task: without one, a kubelet died before it
+        // got there. Otherwise the machine rebooted, or the task was lost.
+        let log = label(LOG_PATH);
+        if !log.is_empty() && !std::path::Path::new(log).exists() && is_of_this_boot {
+            return State::Created;
+        }
         State::Exited(Exit {
             code: 255,
             reason: "Unknown".to_owned(),
@@ -120,6 +126,7 @@ pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
         role: match label(ROLE) {
             "init" => Role::Init,
             "sidecar" => Role::Sidecar,
+            "ephemeral" => Role::Ephemeral,
             _ => Role::Main,
         },
         attempt: label(ATTEMPT).parse().unwrap_or_default(),

@@ -12,6 +12,7 @@ pub mod containers;
 pub mod exec;
 pub mod files;
 pub(crate) mod labels;
+mod leftovers;
 pub mod namespaces;
 pub mod pause;
 pub mod record;
@@ -122,6 +123,11 @@ impl Runtime {
         self.list(format!("labels.\"{}\"=={uid:?}", labels::POD_UID)).await
     }
 
+    /// Everything in containerd that is this kubelet's.
+    async fn ours(&self) -> Result<Vec<Container>, RuntimeError> {
+        self.list(format!("labels.\"{}\"=={:?}", labels::ROOT, self.root_label())).await
+    }
+
     /// Every pod of this kubelet that containerd knows, with the specification
     /// kept with its sandbox.
     ///
@@ -129,7 +135,7 @@ impl Runtime {
     /// When containerd fails.
     pub async fn pods(&self) -> Result<HashMap<PodId, Option<Pod>>, RuntimeError> {
         let mut pods = HashMap::new();
-        for container in self.list(format!("labels.\"{}\"=={:?}", labels::ROOT, self.root_label())).await? {
+        for container in self.ours().await? {
             let pod = pods.entry(labels::pod_id(&container.labels)).or_insert(None);
             if let Some(found) = labels::pod_of(&container) {
                 *pod = Some(found);
@@ -153,7 +159,8 @@ impl Runtime {
                 }
                 Some("container") => {
                     let state = self.state(&container).await?;
-                    observed.containers.push(labels::record(&container, state));
+                    let is_of_this_boot = sandbox::is_of_this_boot(&container);
+                    observed.containers.push(labels::record(&container, state, is_of_this_boot));
                 }
                 _ => {}
             }

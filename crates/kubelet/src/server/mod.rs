@@ -36,7 +36,8 @@ use crate::worker::task::Shown;
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Serves until shutdown; the task ends when open requests have.
+/// Serves until shutdown; the task ends when open requests have. A node without
+/// an API server, and so without certificates, has nobody to serve.
 ///
 /// # Errors
 /// When the port or the TLS files cannot be had.
@@ -44,22 +45,22 @@ pub async fn serve(
     flags: &Flags,
     pods: Arc<Pods>,
     shell: Shell,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    let (Some(certificate), Some(key)) = (flags.tls_cert_file.clone(), flags.tls_private_key_file.clone())
+    else {
+        return Ok(None);
+    };
     let address = crate::build::listen_address(flags);
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-    let tls = ServerTls::load(ServerFiles {
-        certificate: flags.tls_cert_file.clone(),
-        key: flags.tls_private_key_file.clone(),
-        client_ca: Some(flags.client_ca_file.clone()),
-    })?;
+    let tls = ServerTls::load(ServerFiles { certificate, key, client_ca: flags.client_ca_file.clone() })?;
     tls.watch(shell.shutdown.clone());
     let front = Arc::new(Front {
         client_name: flags.client_name.clone(),
         node: NodeServer::new(NodeService::new(pods)),
     });
     let serving = daemon::server::serve(listener, tls, Limits::default(), front, shell.shutdown);
-    Ok(daemon::tasks::spawn("server", serving))
+    Ok(Some(daemon::tasks::spawn("server", serving)))
 }
 
 /// Lets the right client in.

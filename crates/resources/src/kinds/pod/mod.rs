@@ -9,6 +9,7 @@ mod env;
 mod probes;
 pub(crate) use probes::port as port_rules;
 mod qos;
+pub mod references;
 mod resources;
 pub(crate) use resources::value;
 pub(crate) mod scheduling;
