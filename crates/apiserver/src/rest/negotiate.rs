@@ -3,7 +3,7 @@
 use api::{Reason, Status};
 use http::{HeaderMap, header};
 
-use crate::openapi_wire;
+use crate::openapi::wire;
 use crate::registry::MediaType;
 
 /// The shape of an answer.
@@ -70,7 +70,7 @@ impl Accept {
             "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
             "application/yaml" | "text/yaml" => MediaType::Yaml,
             // Of the answers, only OpenAPI documents have a protobuf encoding.
-            openapi_wire::MEDIA_TYPE if documents => MediaType::Protobuf,
+            wire::MEDIA_TYPE | wire::v2::MEDIA_TYPE if documents => MediaType::Protobuf,
             _ => return None,
         };
         let (mut kind, mut group, mut version, mut quality) = ("", "", "", 1.0);
