@@ -37,6 +37,8 @@ pub(crate) const LOG_PATH: &str = "corten.dev/log-path";
 pub(crate) const TERMINATION_FILE: &str = "corten.dev/termination-file";
 pub(crate) const TERMINATION_POLICY: &str = "corten.dev/termination-policy";
 pub(crate) const STOP_SIGNAL: &str = "corten.dev/stop-signal";
+/// The plan of a logger that this kubelet starts.
+pub(crate) const LOGGER: &str = "corten.dev/logger";
 const POD_EXTENSION: &str = "corten.dev/pod";
 
 /// The longest text kept in a label.
@@ -73,19 +75,19 @@ pub(crate) fn pod_of(container: &Container) -> Option<Pod> {
 }
 
 /// Labels that record an end.
-pub(crate) fn exit(code: i32, reason: &str, at: Timestamp, message: &str) -> Vec<(String, String)> {
+pub(crate) fn exit(code: i32, reason: &str, at: Timestamp) -> Vec<(String, String)> {
+    [(EXIT_CODE, code.to_string()), (EXIT_REASON, reason.to_owned()), (EXIT_TIME, at.to_string())]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+}
+
+/// The label that ends the record of an end: the last words.
+pub(crate) fn exit_message(message: &str) -> Vec<(String, String)> {
     let mut message = message.to_owned();
     while message.len() > LONGEST_LABEL {
         message.pop();
     }
-    [
-        (EXIT_CODE, code.to_string()),
-        (EXIT_REASON, reason.to_owned()),
-        (EXIT_TIME, at.to_string()),
-        (EXIT_MESSAGE, message),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    vec![(EXIT_MESSAGE.to_owned(), message)]
 }
 
 /// A sandbox; whether its namespaces exist is for the caller to say.
@@ -140,7 +142,8 @@ pub(crate) fn record(container: &Container, task: Option<State>, is_of_this_boot
     }
 }
 
-fn recorded_exit(container: &Container) -> Option<Exit> {
+/// The recorded end, if the container has one.
+pub(crate) fn recorded_exit(container: &Container) -> Option<Exit> {
     let code = container.labels.get(EXIT_CODE)?.parse().ok()?;
     let label = |key| container.labels.get(key).cloned().unwrap_or_default();
     Some(Exit {

@@ -19,6 +19,7 @@ pub mod record;
 pub mod sandbox;
 pub mod seccomp;
 pub mod spec;
+mod stdio;
 pub mod users;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 
 use crate::cgroups::Cgroups;
+use crate::logs::logger;
 use crate::network::Network;
 use crate::pod::PodId;
 use containerd::{Containerd, RuntimeError, failed, timestamp};
@@ -169,8 +171,10 @@ impl Runtime {
     }
 
     async fn state(&self, container: &Container) -> Result<Option<State>, RuntimeError> {
-        if container.labels.contains_key(labels::EXIT_CODE) {
-            return Ok(None);
+        if let Some(exit) = labels::recorded_exit(container) {
+            let is_whole = container.labels.contains_key(labels::EXIT_MESSAGE);
+            let exit = if is_whole { exit } else { self.conclude(container, exit).await? };
+            return Ok(Some(State::Exited(exit)));
         }
         let Some(process) = self.process(&container.id).await? else { return Ok(None) };
         use containerd_client::types::v1::Status;
@@ -217,15 +221,21 @@ impl Runtime {
             (_, 0) => "Completed",
             _ => "Error",
         };
-        let message = self.termination_message(container, code);
-        self.label(&container.id, labels::exit(code, reason, at, &message)).await?;
+        self.label(&container.id, labels::exit(code, reason, at)).await?;
+        let exit = Exit { code, reason: reason.to_owned(), message: None, finished_at: at };
+        self.conclude(container, exit).await
+    }
+
+    /// Removes the task of a container that has ended, which ends its logger, and
+    /// then looks for its last words.
+    async fn conclude(&self, container: &Container, exit: Exit) -> Result<Exit, RuntimeError> {
         self.delete_task(&container.id).await?;
-        Ok(Exit {
-            code,
-            reason: reason.to_owned(),
-            message: Some(message).filter(|message| !message.is_empty()),
-            finished_at: at,
-        })
+        if let Some(pipes) = stdio::logger_of(&container.labels).and_then(|plan| plan.pipes) {
+            logger::ended(&pipes).await;
+        }
+        let message = self.termination_message(container, exit.code);
+        self.label(&container.id, labels::exit_message(&message)).await?;
+        Ok(Exit { message: Some(message).filter(|message| !message.is_empty()), ..exit })
     }
 
     fn cgroup_of(&self, container: &Container) -> Option<String> {

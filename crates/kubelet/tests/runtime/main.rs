@@ -19,3 +19,4 @@ mod registry;
 mod registry_server;
 mod standalone;
 mod static_pods;
+mod streams;
