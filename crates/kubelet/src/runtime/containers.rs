@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use prost_types::Any;
 
 use super::containerd::{RuntimeError, failed, gone_is_fine};
-use super::sandbox::{RUNC, SPEC_TYPE, boot_id};
+use super::sandbox::{RUNC, SPEC_TYPE};
 use super::spec::{Blueprint, HostMount, ProcessNamespace, oci_spec};
 use super::{Runtime, labels, users};
 use crate::images::store::{Image, SNAPSHOTTER};
@@ -58,7 +58,10 @@ impl Runtime {
             return Err(error);
         }
         match self.run_task(&id, &new, rootfs).await {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                self.label(&id, vec![(labels::STARTED.to_owned(), "true".to_owned())]).await?;
+                Ok(id)
+            }
             Err(error) => {
                 let message = error.to_string();
                 let now = crate::time::now();
@@ -152,7 +155,6 @@ impl Runtime {
             (labels::HASH, pod::container_hash(new.container)),
             (labels::IMAGE_ID, new.image.id.clone()),
             (labels::SANDBOX, new.sandbox.to_owned()),
-            (labels::BOOT, boot_id()),
             (labels::LOG_PATH, self.log_path(new).display().to_string()),
             (labels::TERMINATION_FILE, termination.display().to_string()),
             (labels::TERMINATION_POLICY, policy),

@@ -25,13 +25,8 @@ use crate::pod::{self, PodId};
 pub(super) const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 pub(super) const RUNC: &str = "io.containerd.runc.v2";
 
-pub(super) fn boot_id() -> String {
+fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// Whether a record was made since the machine started.
-pub(super) fn is_of_this_boot(container: &Container) -> bool {
-    container.labels.get(labels::BOOT).is_some_and(|boot| *boot == boot_id())
 }
 
 /// The namespaces of a pod's own.
@@ -62,10 +57,11 @@ impl Runtime {
     }
 
     pub(super) fn sandbox_exists(&self, container: &Container) -> bool {
+        let is_this_boot = container.labels.get(labels::BOOT).is_some_and(|boot| *boot == boot_id());
         let directory = self.sandbox_directory(&container.id);
         let has_network = labels::pod_of(container)
             .is_some_and(|pod| pod::uses_host_network(&pod) || Namespace::Network.is_pinned(&directory));
-        is_of_this_boot(container) && has_network
+        is_this_boot && has_network
     }
 
     /// Makes a pod's sandbox.
