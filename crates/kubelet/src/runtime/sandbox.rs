@@ -25,13 +25,8 @@ use crate::pod::{self, PodId};
 pub(super) const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 pub(super) const RUNC: &str = "io.containerd.runc.v2";
 
-pub(super) fn boot_id() -> String {
+fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// Whether a record was made since the machine started.
-pub(super) fn is_of_this_boot(container: &Container) -> bool {
-    container.labels.get(labels::BOOT).is_some_and(|boot| *boot == boot_id())
 }
 
 /// The namespaces of a pod's own.
@@ -62,10 +57,11 @@ impl Runtime {
     }
 
     pub(super) fn sandbox_exists(&self, container: &Container) -> bool {
+        let is_this_boot = container.labels.get(labels::BOOT).is_some_and(|boot| *boot == boot_id());
         let directory = self.sandbox_directory(&container.id);
         let has_network = labels::pod_of(container)
             .is_some_and(|pod| pod::uses_host_network(&pod) || Namespace::Network.is_pinned(&directory));
-        is_of_this_boot(container) && has_network
+        is_this_boot && has_network
     }
 
     /// Makes a pod's sandbox.
@@ -277,16 +273,30 @@ impl Runtime {
         .await
     }
 
-    /// Opens a connection from inside a pod's network.
+    /// Opens a connection from inside a pod's network, which may be the node's.
     ///
     /// # Errors
     /// When nothing listens there.
-    pub async fn dial(&self, sandbox: Option<&str>, port: u16) -> std::io::Result<tokio::net::TcpStream> {
+    pub async fn dial(&self, sandbox: &str, port: u16) -> std::io::Result<tokio::net::TcpStream> {
+        use std::net::TcpStream;
+        let namespace = self.network_namespace(sandbox);
+        let name = namespace.as_deref().map_or_else(String::new, |path| path.display().to_string());
         let connect = move || {
-            std::net::TcpStream::connect(("127.0.0.1", port))
-                .or_else(|_| std::net::TcpStream::connect(("::1", port)))
+            TcpStream::connect(("127.0.0.1", port)).or_else(|v4| {
+                TcpStream::connect(("::1", port)).map_err(|v6| {
+                    std::io::Error::new(
+                        v4.kind(),
+                        format!(
+                            "failed to connect to localhost:{port} inside namespace {name:?}, \
+                             IPv4: dial tcp4 127.0.0.1:{port}: connect: {} \
+                             IPv6 dial tcp6 [::1]:{port}: connect: {}",
+                            plain(&v4),
+                            plain(&v6)
+                        ),
+                    )
+                })
+            })
         };
-        let namespace = sandbox.and_then(|sandbox| self.network_namespace(sandbox));
         let stream = tokio::task::spawn_blocking(move || match namespace {
             Some(namespace) => inside_network(namespace, connect),
             None => connect(),
@@ -295,6 +305,14 @@ impl Runtime {
         .map_err(std::io::Error::other)??;
         stream.set_nonblocking(true)?;
         tokio::net::TcpStream::from_std(stream)
+    }
+}
+
+/// An error of the system in the words that C and Go have for it.
+fn plain(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
     }
 }
 

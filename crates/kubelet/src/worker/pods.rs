@@ -290,6 +290,19 @@ impl Pods {
         })
     }
 
+    /// Resolves when a container has ended and all that it wrote is in its log, or
+    /// its pod is gone.
+    pub fn end_of(&self, id: &PodId, container: &str) -> impl Future<Output = ()> + Send + use<> {
+        let shown = self.state.lock().entries.get(&id.uid).map(|entry| entry.shown.clone());
+        let container = container.to_owned();
+        async move {
+            let Some(mut shown) = shown else { return };
+            let is_over = |shown: &Shown| !shown.observed.running().any(|record| record.id == container);
+            // Without a worker nothing will be added either.
+            let _ended = shown.wait_for(is_over).await;
+        }
+    }
+
     /// All pods.
     #[must_use]
     pub fn list(&self) -> Vec<(Arc<Pod>, Shown)> {

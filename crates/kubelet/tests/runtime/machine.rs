@@ -292,7 +292,8 @@ pub async fn log_of(tools: &Tools, id: &PodId, container: &str) -> String {
     }
     let (sender, mut receiver) = mpsc::channel(64);
     let options = kubelet::logs::read::Options::default();
-    let reading = async move { kubelet::logs::read::stream(&path, &options, || true, &sender).await };
+    let reading =
+        async move { kubelet::logs::read::stream(&path, &options, std::future::ready(()), &sender).await };
     let collecting = async {
         let mut bytes = Vec::new();
         while let Some(part) = receiver.recv().await {

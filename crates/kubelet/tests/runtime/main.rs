@@ -17,5 +17,7 @@ mod life;
 mod machine;
 mod registry;
 mod registry_server;
+mod robustness;
 mod standalone;
 mod static_pods;
+mod streams;
