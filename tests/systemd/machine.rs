@@ -1,6 +1,7 @@
 //! One host: a Debian with systemd as its first process, in a container of
 //! `systemd-nspawn`. Everything of it is gone when it is dropped.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ ExecStart=/bin/sh -c 'for one in /sys/fs/cgroup/*/; do mount -o remount,rw,bind 
 pub(crate) struct Machine {
     name: String,
     folder: TempDir,
-    process: Child,
+    command: RefCell<Command>,
+    process: RefCell<Child>,
     cgroups: Vec<PathBuf>,
 }
 
@@ -64,10 +66,13 @@ impl Machine {
             let mut command = nspawn(&root, &unique, fabric, folder.path(), binds, &cgroups);
             let log = fs::File::create(folder.path().join("log")).context("make a host's log")?;
             let process = command.stderr(log).spawn().context("start systemd-nspawn")?;
-            Ok((process, cgroups))
+            Ok((command, process, cgroups))
         });
         match started {
-            Ok((process, cgroups)) => Ok(Self { name, folder, process, cgroups }),
+            Ok((command, process, cgroups)) => {
+                let (command, process) = (RefCell::new(command), RefCell::new(process));
+                Ok(Self { name, folder, command, process, cgroups })
+            }
             Err(error) => {
                 // The folder must not be removed through the mount.
                 let _ = umount2(&root, MntFlags::MNT_DETACH);
@@ -82,7 +87,7 @@ impl Machine {
 
     /// The host's first process.
     fn first_process(&self) -> anyhow::Result<i32> {
-        let path = format!("/proc/{0}/task/{0}/children", self.process.id());
+        let path = format!("/proc/{0}/task/{0}/children", self.process.borrow().id());
         let children = fs::read_to_string(path).context("the host has ended")?;
         let is_systemd = |pid: &&str| {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "systemd")
@@ -126,6 +131,16 @@ impl Machine {
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Shuts the host down, and boots it again.
+    pub(crate) fn reboot(&self) -> anyhow::Result<()> {
+        self.run("systemctl --no-block poweroff")?;
+        wait(&format!("{} shuts down", self.name), || Ok(self.process.borrow_mut().try_wait()?.is_some()))?;
+        // The process before has ended and was waited for.
+        *self.process.borrow_mut() =
+            self.command.borrow_mut().spawn().context("start systemd-nspawn again")?;
+        self.wait_until_booted()
+    }
+
     /// Writes a file on the host.
     pub(crate) fn write(&self, path: &str, text: &str) -> anyhow::Result<()> {
         let path = format!("/proc/{}/root{path}", self.first_process()?);
@@ -149,13 +164,14 @@ impl Machine {
     }
 
     fn end(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap_or_default());
+        let process = self.process.get_mut();
+        let pid = Pid::from_raw(i32::try_from(process.id()).unwrap_or_default());
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             // It may have ended by itself.
             let _ = kill(pid, signal);
             let begun = now();
             while begun.elapsed() < GRACE {
-                if matches!(self.process.try_wait(), Ok(Some(_)) | Err(_)) {
+                if matches!(process.try_wait(), Ok(Some(_)) | Err(_)) {
                     return;
                 }
                 std::thread::sleep(Duration::from_millis(50));
@@ -185,7 +201,8 @@ fn configure(root: &Path, name: &str, number: u8) -> anyhow::Result<()> {
     let units = root.join("etc/systemd/system");
     let wanted = units.join("multi-user.target.wants");
     let networks = root.join("etc/systemd/network");
-    for folder in [&wanted, &networks] {
+    let settings = root.join("etc/systemd/system.conf.d");
+    for folder in [&wanted, &networks, &settings] {
         fs::create_dir_all(folder)?;
     }
     let network = format!(
@@ -197,6 +214,8 @@ fn configure(root: &Path, name: &str, number: u8) -> anyhow::Result<()> {
         (root.join("etc/hosts"), format!("127.0.0.1 localhost {name}\n")),
         (root.join("etc/machine-id"), String::new()),
         (networks.join("10-host0.network"), network),
+        // Pods that do not listen to SIGTERM hold a shutdown up for this long.
+        (settings.join("stop.conf"), "[Manager]\nDefaultTimeoutStopSec=5s\n".to_owned()),
         (units.join("writable-cgroups.service"), WRITABLE_CGROUPS.to_owned()),
     ] {
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;

@@ -210,6 +210,21 @@ impl Cluster {
         self.answers()
     }
 
+    /// What runs again by itself after a boot is what was enabled.
+    fn boots_again(&self) -> anyhow::Result<()> {
+        let [first, _] = &self.hosts;
+        for host in self.hosts.iter().rev() {
+            host.reboot()?;
+        }
+        for daemon in CONTROL_PLANE.iter().chain(&NODE) {
+            running(first, daemon)?;
+        }
+        for host in &self.hosts {
+            wait(&format!("{} is ready again", host.name()), || is_ready(first, host.name()))?;
+        }
+        self.answers()
+    }
+
     fn renews_certificates(&self) -> anyhow::Result<()> {
         let [first, second] = &self.hosts;
         let digest = "sha256sum /etc/kubernetes/*.conf /var/lib/kubelet/pki/* | sort -k2";
@@ -293,6 +308,7 @@ fn scenario(cluster: &Cluster) -> anyhow::Result<()> {
     step("join", cluster.join())?;
     step("pods and a service", cluster.serves())?;
     step("killed daemons come back", cluster.heals())?;
+    step("hosts boot again", cluster.boots_again())?;
     step("certificates are renewed", cluster.renews_certificates())?;
     step("reset leaves nothing", cluster.resets(&before))
 }
