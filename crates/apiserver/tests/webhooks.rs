@@ -115,6 +115,8 @@ async fn register(rest: &Rest, at: &str, name: &str, webhooks: Vec<Value>) {
     let made =
         rest.post(at, &json!({"metadata": {"name": name}, "webhooks": webhooks})).await.expect("answers");
     assert_eq!(made.code, 201, "{}", made.json());
+    // A read of the newest state waits until the server's cache has it.
+    assert_eq!(rest.get(&format!("{at}/{name}")).await.expect("answers").code, 200);
 }
 
 fn patch(operations: Value) -> Value {

@@ -151,6 +151,8 @@ pub struct Node {
     pub cni_cache: PathBuf,
     /// The cgroup below which pods run.
     pub cgroup_root: String,
+    /// When the node is under pressure; `None`: the kubelet's own thresholds.
+    pub eviction_hard: Option<String>,
     /// Archives of images that are loaded at start.
     pub image_archives: Option<PathBuf>,
     /// Addresses of pods, in the whole cluster.
@@ -193,6 +195,9 @@ impl Node {
                 ("tls-private-key-file", text(&self.serving.1)),
             ],
         );
+        if let Some(thresholds) = &self.eviction_hard {
+            kubelet.flags.push(("eviction-hard".to_owned(), thresholds.clone()));
+        }
         if let Some(archives) = &self.image_archives {
             kubelet.flags.push(("image-archives".to_owned(), text(archives)));
         }

@@ -136,6 +136,7 @@ impl Host {
             cni_configuration: self.cni_configuration.clone(),
             cni_cache: self.cni_cache.clone(),
             cgroup_root: "/".to_owned(),
+            eviction_hard: None,
             image_archives: images,
             pod_range: cluster.pod_range.to_string(),
             dns: cluster.dns_address(),

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use daemon::shell::CommonFlags;
 
+use crate::node::thresholds::Thresholds;
+
 /// The node agent.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kubelet", version, about)]
@@ -98,6 +100,10 @@ pub struct Flags {
     /// The name in the only client certificate that is accepted.
     #[arg(long, default_value = "kube-apiserver-kubelet-client")]
     pub client_name: String,
+    /// When the node is under pressure: memory.available and nodefs.available, as
+    /// quantities or percentages.
+    #[arg(long, default_value = "memory.available<100Mi,nodefs.available<10%")]
+    pub eviction_hard: Thresholds,
     /// Directory of image archives to import at start.
     #[arg(long)]
     pub image_archives: Option<PathBuf>,

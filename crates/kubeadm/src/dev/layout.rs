@@ -159,6 +159,8 @@ impl Layout {
             cni_configuration: folder.join("cni/net.d"),
             cni_cache: folder.join("cni/cache"),
             cgroup_root: format!("{}/{name}", self.cgroup_root()),
+            // The disk is the developer's: how full it is says little about the cluster.
+            eviction_hard: Some("nodefs.available<1%".to_owned()),
             image_archives: self.image_archives.clone(),
             pod_range: self.pod_range().to_owned(),
             dns: self.service_address(10),
