@@ -151,8 +151,29 @@ pub(super) fn stateful_set(object: &Object) -> ErrorList {
     for field in POSITIVE_INT {
         errors.not_negative(spec, field, &path);
     }
-    selected_template(object, "statefulset", "StatefulSet", &mut errors);
+    selected_template(&with_claimed_volumes(object), "statefulset", "StatefulSet", &mut errors);
     errors
+}
+
+/// The stateful set with the volumes that its pods will have for its claims.
+fn with_claimed_volumes(object: &Object) -> Object {
+    let claims = object.field("spec").list("volumeClaimTemplates");
+    let mut object = object.clone();
+    let path = ["spec", "template", "spec", "volumes"];
+    let mut volumes = object.below(&path).as_array().cloned().unwrap_or_default();
+    for claim in claims_without_volume(claims, &volumes) {
+        volumes.push(serde_json::json!({"name": claim, "emptyDir": {}}));
+    }
+    if !volumes.is_empty() {
+        object.set_at(&path, volumes);
+    }
+    object
+}
+
+fn claims_without_volume(claims: &[Value], volumes: &[Value]) -> Vec<String> {
+    let names = claims.iter().map(|claim| claim.field("metadata").text("name"));
+    let is_there = |name: &str| volumes.iter().any(|volume| volume.text("name") == name);
+    names.filter(|name| !name.is_empty() && !is_there(name)).map(str::to_owned).collect()
 }
 
 /// Rules for pod templates as objects.
