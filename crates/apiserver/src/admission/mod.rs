@@ -6,6 +6,7 @@ mod certificates;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod node_restriction;
+mod priority;
 mod service_account;
 mod webhook;
 
@@ -102,6 +103,7 @@ impl Chain {
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
             Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
+            Box::new(priority::Priority::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
             Box::new(certificates::Certificates::new(cache)),
             // They see what the built-in plugins made of it.
