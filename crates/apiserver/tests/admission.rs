@@ -83,3 +83,34 @@ async fn classes_become_priorities() {
     }
     plane.stop().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limit_ranges_fill_in_and_refuse() {
+    let (mut plane, rest) = plane().await;
+    let limits = json!([
+        {"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}},
+        {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
+    ]);
+    let range = json!({"metadata": {"name": "limits"}, "spec": {"limits": limits}});
+    create(&rest, "/api/v1/namespaces/default/limitranges", range).await;
+    let made = create(&rest, PODS, pod("small", json!({}))).await;
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}})
+    );
+    assert_eq!(made["status"]["qosClass"], "Burstable", "it follows from what was filled in");
+    let large = json!([{"name": "c", "image": "i", "resources": {"limits": {"cpu": "2"}}}]);
+    assert_eq!(
+        refused(&rest, PODS, pod("large", json!({"containers": large})), 403).await,
+        "pods \"large\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
+    );
+    let claim = json!({"metadata": {"name": "c"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}},
+    }});
+    assert_eq!(
+        refused(&rest, "/api/v1/namespaces/default/persistentvolumeclaims", claim, 403).await,
+        "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, \
+         but request is 2Gi"
+    );
+    plane.stop().await.expect("stops");
+}

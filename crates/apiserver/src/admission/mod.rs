@@ -4,6 +4,7 @@
 
 mod certificates;
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
@@ -101,6 +102,7 @@ impl Chain {
     pub fn built_in(cache: &Arc<WatchCache>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
+            Box::new(limit_ranger::LimitRanger::new(Arc::clone(cache))),
             Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(priority::Priority::new(Arc::clone(cache))),
