@@ -8,6 +8,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
+pub(crate) mod resource_quota;
 mod service_account;
 mod webhook;
 
