@@ -95,6 +95,18 @@ fn pod_total(pod: &Object, part: &str) -> Amounts {
     total
 }
 
+/// The requests and limits with what running the pod costs, which limits only
+/// contain where there are any.
+fn with_overhead(pod: &Object) -> (Amounts, Amounts) {
+    let (mut requests, mut limits) = pod_resources(pod);
+    let overhead = amounts(pod.at(&["spec", "overhead"]).unwrap_or(&Value::Null));
+    add(&mut requests, &overhead);
+    for (name, limit) in limits.iter_mut().filter(|(_, limit)| !limit.is_zero()) {
+        *limit += overhead.get(name).copied().unwrap_or_default();
+    }
+    (requests, limits)
+}
+
 /// The name under which a resource's objects are counted.
 #[must_use]
 pub fn count_name(group: &str, resource: &str) -> String {
@@ -115,7 +127,7 @@ pub fn usage(group: &str, resource: &str, object: &Object, now: Timestamp) -> Am
     used.extend(named_count(group, resource).map(|name| (name.to_owned(), one)));
     match (group, resource) {
         ("", "pods") if is_charged(object, now) => {
-            let (requests, limits) = pod_resources(object);
+            let (requests, limits) = with_overhead(object);
             used.insert("pods".to_owned(), one);
             used.extend(compute(&requests, &limits));
         }

@@ -187,3 +187,46 @@ async fn quotas_have_scopes_and_updates_are_charged() {
     assert_eq!(changed.code, 403, "{}", changed.json());
     plane.stop().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_are_filled_in() {
+    let (mut plane, rest) = plane().await;
+    let default = |mark: &str| json!({"name": "usual", "annotations": {mark: "true"}});
+    let storage = json!({
+        "metadata": default("storageclass.kubernetes.io/is-default-class"), "provisioner": "x.io/p",
+    });
+    create(&rest, "/apis/storage.k8s.io/v1/storageclasses", storage).await;
+    let ingress = json!({
+        "metadata": default("ingressclass.kubernetes.io/is-default-class"), "spec": {"controller": "x.io/c"},
+    });
+    create(&rest, "/apis/networking.k8s.io/v1/ingressclasses", ingress).await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |name: &str| {
+        let resources = json!({"requests": {"storage": "1Gi"}});
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": resources}})
+    };
+    assert_eq!(create(&rest, claims, claim("open")).await["spec"]["storageClassName"], "usual");
+    let mut none = claim("none");
+    none["spec"]["storageClassName"] = "".into();
+    assert_eq!(create(&rest, claims, none).await["spec"]["storageClassName"], "");
+    let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
+    let ingress = json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}});
+    let made = create(&rest, "/apis/networking.k8s.io/v1/namespaces/default/ingresses", ingress).await;
+    assert_eq!(made["spec"]["ingressClassName"], "usual");
+
+    let runtime = json!({
+        "metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "100m"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}},
+    });
+    create(&rest, "/apis/node.k8s.io/v1/runtimeclasses", runtime).await;
+    let made = create(&rest, PODS, pod("p", json!({"runtimeClassName": "vm"}))).await;
+    assert_eq!(
+        (&made["spec"]["overhead"], &made["spec"]["nodeSelector"]),
+        (&json!({"cpu": "100m"}), &json!({"vm": "yes"}))
+    );
+    assert_eq!(
+        refused(&rest, PODS, pod("q", json!({"runtimeClassName": "x"})), 403).await,
+        "pods \"q\" is forbidden: pod rejected: RuntimeClass \"x\" not found"
+    );
+    plane.stop().await.expect("stops");
+}

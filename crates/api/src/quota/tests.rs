@@ -34,6 +34,14 @@ fn a_pod_uses_what_its_containers_need_at_most() {
     let mut ended = pod;
     ended["status"] = json!({"phase": "Succeeded"});
     assert_eq!(used("pods", ended), "count/pods=1");
+    let costly = json!({"spec": {
+        "containers": [{"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}}],
+        "overhead": {"cpu": "100m", "memory": "1Mi"},
+    }});
+    assert_eq!(
+        used("pods", costly),
+        "count/pods=1,cpu=1100m,limits.cpu=1100m,memory=1Mi,pods=1,requests.cpu=1100m,requests.memory=1Mi"
+    );
     let gpu = json!({"spec": {"containers": [{"resources": {"requests": {"x.io/gpu": "2"}}}]}});
     assert_eq!(used("pods", gpu), "count/pods=1,pods=1,requests.x.io/gpu=2");
 }

@@ -3,12 +3,14 @@
 //! Plugins run in a fixed order, first all that change, then all that judge.
 
 mod certificates;
+mod default_classes;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 pub(crate) mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod webhook;
 
@@ -108,7 +110,10 @@ impl Chain {
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(priority::Priority::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
+            Box::new(default_classes::DefaultClass::of_storage(Arc::clone(cache))),
+            Box::new(runtime_class::RuntimeClass::new(Arc::clone(cache))),
             Box::new(certificates::Certificates::new(cache)),
+            Box::new(default_classes::DefaultClass::of_ingress(Arc::clone(cache))),
             // They see what the built-in plugins made of it.
             Box::new(webhook::Webhooks::new(Arc::clone(cache), outward)),
         ])
