@@ -222,8 +222,23 @@ async fn recounts_quotas(client: &Client) -> anyhow::Result<()> {
     client.delete::<Secret>("limited", "a", &now).await?;
     client.delete::<Pod>("limited", "a", &now).await?;
     eventually("what was used is free", || async { used("0").await == Some(true) }).await?;
-    client.create(&secret("b")).await?;
     client.create(&pod("b")).await?;
+    // Recounting beside creates frees nothing that is in use.
+    let limited = ListOptions { namespace: "limited".into(), ..ListOptions::default() };
+    for round in 0..10 {
+        eventually("there is room", || async {
+            let creates = (0..6).map(|number| {
+                let secret = secret(&format!("s{round}-{number}"));
+                async move { client.create(&secret).await.is_ok() }
+            });
+            futures::future::join_all(creates).await.contains(&true)
+        })
+        .await?;
+        let secrets = client.list::<Secret>(&limited).await?.items;
+        assert_eq!(secrets.len(), 1, "round {round}");
+        let name = secrets[0].metadata.name.as_deref().unwrap_or_default();
+        client.delete::<Secret>("limited", name, &now).await?;
+    }
     Ok(())
 }
 

@@ -81,11 +81,8 @@ pub fn start(context: &Context) -> Loop {
     let control = Loop::new(reconciler, context.flags.concurrent_resource_quota_syncs)
         .mapped(&quotas, move |change| {
             remember(&raised, change.key, change.old.map(|old| &**old), change.new.map(|new| &**new));
-            let wanted = |quota: &Arc<ResourceQuota>| {
-                (quota.spec.clone(), quota.status.as_ref().and_then(|status| status.hard.clone()))
-            };
-            let is_news = change.new.is_some() && change.old.map(wanted) != change.new.map(wanted);
-            is_news.then(|| change.key.clone()).into_iter().collect()
+            // Charges too: what they are for may be gone before they are seen here.
+            vec![change.key.clone()]
         })
         .mapped(&pods, move |change| {
             let frees = change.old.is_some_and(|old| {
