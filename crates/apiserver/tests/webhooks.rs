@@ -115,6 +115,8 @@ async fn register(rest: &Rest, at: &str, name: &str, webhooks: Vec<Value>) {
     let made =
         rest.post(at, &json!({"metadata": {"name": name}, "webhooks": webhooks})).await.expect("answers");
     assert_eq!(made.code, 201, "{}", made.json());
+    // Admission reads from the watch cache, and a consistent list waits for it.
+    assert_eq!(rest.get(at).await.expect("answers").code, 200);
 }
 
 fn patch(operations: Value) -> Value {

@@ -9,6 +9,7 @@
 //! Start reading in [`Program`], then [`eval`]; the functions are in [`library`]
 //! and their types in [`signatures`].
 
+pub mod admission;
 mod ast;
 mod check;
 mod eval;
