@@ -64,3 +64,47 @@ fn request() -> Type {
     ];
     Type::object(fields.map(|(name, of)| (name.to_owned(), of)))
 }
+
+/// The types of the variables in a policy: what it declares, beside [`known`].
+#[derive(Debug, Default)]
+pub struct PolicyTypes {
+    has_params: bool,
+    variables: Vec<(String, Type)>,
+}
+
+impl PolicyTypes {
+    /// Those of a policy with parameters, or without, that declares no variables yet.
+    #[must_use]
+    pub const fn new(has_params: bool) -> Self {
+        Self { has_params, variables: Vec::new() }
+    }
+
+    /// Declares a variable.
+    pub fn declare(&mut self, name: &str, of: Type) {
+        self.variables.push((format!("variables.{name}"), of));
+    }
+
+    /// The type of a variable.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<Type> {
+        let own = self.variables.iter().find(|(known, _)| known == name);
+        own.map(|(_, of)| of.clone()).or_else(|| self.outside(name))
+    }
+
+    /// The type of a variable in a match condition, which is asked before the
+    /// policy's own variables are there.
+    #[must_use]
+    pub fn outside(&self, name: &str) -> Option<Type> {
+        match name {
+            "params" if self.has_params => Some(Type::Dyn),
+            "namespaceObject" => Some(Type::Dyn),
+            other => known(other),
+        }
+    }
+
+    /// The type of a variable in a message, which does not depend on who may do what.
+    #[must_use]
+    pub fn in_message(&self, name: &str) -> Option<Type> {
+        self.known(name).filter(|_| !name.starts_with("authorizer"))
+    }
+}

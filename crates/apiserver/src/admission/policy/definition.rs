@@ -1,7 +1,8 @@
 //! What policies and bindings say, compiled.
 
 use api::Object;
-use resources::cel::{Type, admission};
+use resources::cel::Type;
+use resources::cel::admission::{self, PolicyTypes};
 use serde_json::{Map, Value};
 
 use crate::admission::Request;
@@ -124,27 +125,19 @@ fn compile(policy: &Object, bindings: Vec<Binding>) -> Policy {
         kind: text(&spec["paramKind"], "kind"),
     });
     let list = |field: &str| spec[field].as_array().into_iter().flatten();
-    let base = |name: &str| match name {
-        "params" if has_params => Some(Type::Dyn),
-        "namespaceObject" => Some(Type::Dyn),
-        other => admission::known(other),
-    };
-    let mut types: Vec<(String, Type)> = Vec::new();
+    let mut types = PolicyTypes::new(has_params);
     let mut variables = Vec::new();
     for one in list("variables") {
-        let known = |name: &str| known_with(&types, name, &base);
-        let made = Compiled::new(&one["expression"], |source| admission::compile(source, &known));
+        let made =
+            Compiled::new(&one["expression"], |source| admission::compile(source, &|name| types.known(name)));
         let of = made.program.as_ref().map_or(Type::Dyn, |program| program.result().clone());
-        let name = format!("variables.{}", text(one, "name"));
-        types.push((name.clone(), of));
-        variables.push((name, made));
+        let name = text(one, "name");
+        types.declare(&name, of);
+        variables.push((format!("variables.{name}"), made));
     }
-    let known = |name: &str| known_with(&types, name, &base);
+    let known = |name: &str| types.known(name);
     let condition = |source: &str| admission::compile_condition(source, &known);
-    // A message does not depend on who may do what.
-    let message = |source: &str| {
-        admission::compile(source, &|name: &str| known(name).filter(|_| !name.starts_with("authorizer")))
-    };
+    let message = |source: &str| admission::compile(source, &|name| types.in_message(name));
     let validations = list("validations").map(|one| Validation {
         expression: Compiled::new(&one["expression"], condition),
         message: text(one, "message"),
@@ -166,15 +159,10 @@ fn compile(policy: &Object, bindings: Vec<Binding>) -> Policy {
         constraints,
         param_kind,
         // They are asked before the variables are there.
-        conditions: Conditions::read(&spec["matchConditions"], &base),
+        conditions: Conditions::read(&spec["matchConditions"], &|name| types.outside(name)),
         validations: validations.collect(),
         annotations: list("auditAnnotations").map(annotation).collect(),
         variables,
         bindings,
     }
-}
-
-fn known_with(types: &[(String, Type)], name: &str, base: &dyn Fn(&str) -> Option<Type>) -> Option<Type> {
-    let own = types.iter().find(|(known, _)| known == name);
-    own.map(|(_, of)| of.clone()).or_else(|| base(name))
 }
