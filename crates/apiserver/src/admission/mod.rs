@@ -4,8 +4,11 @@
 
 mod certificates;
 mod default_tolerations;
+mod expressions;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod policy;
 mod service_account;
 mod webhook;
 
@@ -17,7 +20,7 @@ use resources::Descriptor;
 
 use crate::cache::WatchCache;
 use crate::connect::Outward;
-use crate::registry::Caller;
+use crate::registry::{Caller, Kinds};
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +100,15 @@ pub struct Chain(Vec<Box<dyn Plugin>>);
 impl Chain {
     /// The built-in plugins.
     #[must_use]
-    pub fn built_in(cache: &Arc<WatchCache>, outward: Arc<Outward>) -> Self {
+    pub fn built_in(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
             Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
             Box::new(certificates::Certificates::new(cache)),
-            // They see what the built-in plugins made of it.
+            // These see what the built-in plugins made of it.
+            Box::new(policy::Policies::new(cache, kinds)),
             Box::new(webhook::Webhooks::new(Arc::clone(cache), outward)),
         ])
     }

@@ -136,6 +136,7 @@ impl Registry {
         let kind = &address.kind;
         let mut errors = metadata::validate(kind, object);
         errors.extend(kind.strategy.validate(object));
+        errors.extend(kind.strategy.validate_create(object));
         if errors.is_empty() {
             Ok(())
         } else {
