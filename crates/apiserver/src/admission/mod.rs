@@ -5,10 +5,12 @@
 mod certificates;
 mod default_tolerations;
 mod expressions;
+mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod policy;
+mod priority;
 mod service_account;
 mod webhook;
 
@@ -103,8 +105,10 @@ impl Chain {
     pub fn built_in(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
+            Box::new(limit_ranger::LimitRanger::new(Arc::clone(cache))),
             Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
+            Box::new(priority::Priority::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
             Box::new(certificates::Certificates::new(cache)),
             // These see what the built-in plugins made of it.

@@ -19,6 +19,8 @@ pub(super) struct Generic {
     status: Option<StructId>,
     /// Rules of its own.
     validate: Option<fn(&Object) -> ErrorList>,
+    /// Rules of its own for changes, of the new and the old object.
+    validate_update: Option<fn(&Object, &Object) -> ErrorList>,
     creates_on_update: bool,
     needs_version: bool,
 }
@@ -32,6 +34,7 @@ impl Generic {
             name: names::dns_subdomain,
             status: None,
             validate: None,
+            validate_update: None,
             creates_on_update: false,
             needs_version: false,
         }
@@ -64,6 +67,10 @@ impl Strategy for Generic {
 
     fn validate(&self, object: &Object) -> ErrorList {
         self.validate.map_or_else(ErrorList::new, |rules| rules(object))
+    }
+
+    fn validate_update(&self, _part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
+        self.validate_update.map_or_else(ErrorList::new, |rules| rules(new, old))
     }
 
     fn creates_on_update(&self) -> bool {
@@ -111,6 +118,11 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
             Some(super::admission::validating_policy)
         }
+        ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
+        _ => None,
+    };
+    kind.validate_update = match (group, resource) {
+        ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate_update),
         _ => None,
     };
     kind.creates_on_update =

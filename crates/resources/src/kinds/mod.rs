@@ -17,6 +17,7 @@ mod job;
 mod namespace;
 mod node;
 pub mod pod;
+mod priority_class;
 mod rbac;
 pub mod service;
 mod workload;
