@@ -362,3 +362,35 @@ async fn parameters_come_from_objects() {
         unbind(&rest, "p").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_policies_are_stopped() {
+    let (_plane, rest) = plane().await;
+    let chain = |first: &str, step: &dyn Fn(usize) -> String, length: usize| {
+        let mut variables = vec![json!({"name": "v0", "expression": first})];
+        variables.extend((1..length).map(|at| json!({"name": format!("v{at}"), "expression": step(at - 1)})));
+        variables
+    };
+    let nested = chain("[1]", &|at| format!("[variables.v{at}]"), 1000);
+    let shared = chain("[1]", &|at| format!("[variables.v{at}, variables.v{at}, variables.v{at}]"), 60);
+    let doubled = chain("'aaaaaaaaaa'", &|at| format!("variables.v{at} + variables.v{at}"), 60);
+    // Asked in their order, each chain is short, and yet the value nests.
+    let in_order: String = (0..1000).map(|at| format!("size(variables.v{at}) > 0 && ")).collect();
+    for (variables, rule) in [
+        (nested.clone(), "variables.v999 == []".to_owned()),
+        (nested, format!("{in_order}true")),
+        (shared, "variables.v59 == variables.v59".to_owned()),
+        (doubled, "size(variables.v59) > 0".to_owned()),
+    ] {
+        bind(&rest, "p", json!({"variables": variables, "validations": [{"expression": rule}]}), json!({}))
+            .await;
+        let (code, said, _) = try_map(&rest, json!({})).await;
+        assert_eq!(code, 422, "{said}");
+        assert!(
+            said.ends_with("resulted in error: operation cancelled: actual cost limit exceeded"),
+            "{said}"
+        );
+        unbind(&rest, "p").await;
+    }
+    assert_eq!(try_map(&rest, json!({})).await.0, 201);
+}

@@ -42,6 +42,9 @@ const MAX_NESTING: u32 = 250;
 /// How deeply a value may nest.
 const MAX_VALUE_DEPTH: usize = 250;
 
+/// How many parts of a value are walked through for one unit.
+const LOOKING: u64 = 16;
+
 /// What is wrong with a source, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fault {
@@ -112,6 +115,14 @@ impl Budget {
     #[must_use]
     pub const fn is_spent(&self) -> bool {
         self.left.get() == 0
+    }
+
+    /// Spends what it took to make a value outside of expressions; says whether that
+    /// was left.
+    pub(crate) fn pays_for(&self, value: &Value) -> bool {
+        let (units, left) = (value.size(u64::MAX) / LOOKING, self.left.get());
+        self.left.set(left.saturating_sub(units));
+        units <= left
     }
 
     fn charge(&self, units: u64) -> Result<(), Error> {
@@ -197,12 +208,11 @@ impl Program {
         }
         let found = eval::Run::new(variables, budget).value(&self.node, eval::Scope::Root)?;
         // A variable's value may become a part of another's: what nests without end
-        // could not even be dropped.
-        if found.is_shallow(MAX_VALUE_DEPTH, &mut CALL_LIMIT.clone()) {
-            Ok(found)
-        } else {
-            Err(Error::CostExceeded)
-        }
+        // could not even be dropped. To look is cheap, but not free.
+        let mut parts = CALL_LIMIT;
+        let is_shallow = found.is_shallow(MAX_VALUE_DEPTH, &mut parts);
+        budget.charge((CALL_LIMIT - parts) / LOOKING)?;
+        if is_shallow { Ok(found) } else { Err(Error::CostExceeded) }
     }
 }
 

@@ -19,6 +19,9 @@ use crate::report::Report;
 
 /// The longest message that an expression may make.
 const MAX_MESSAGE: usize = 5 * 1024;
+/// What is said when all that may be spent is.
+const SPENT: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
@@ -300,6 +303,10 @@ impl Walk {
 
     fn rules(&mut self, rules: &[Rule], value: &Value, here: &Here<'_>, is_unchanged: bool) {
         let own = cel::value_of(value, here.schema, here.is_resource);
+        if !self.budget.pays_for(&own) {
+            self.is_over = true;
+            return self.trouble(here, SPENT.to_owned());
+        }
         let old = here.old.filter(|old| !old.is_null());
         let old = old.map(|old| cel::value_of(old, here.schema, here.is_resource));
         for rule in rules {
@@ -330,8 +337,6 @@ impl Walk {
     }
 
     fn rule(&mut self, rule: &Rule, variables: &[(&str, cel::Value)], value: &Value, here: &Here<'_>) {
-        const SPENT: &str =
-            "validation failed due to running out of cost budget, no further validation rules will be run";
         let named = if rule.message.is_empty() { &rule.source } else { &rule.message };
         match rule.program.evaluate(&variables, &self.budget) {
             Ok(cel::Value::Bool(true)) => {}

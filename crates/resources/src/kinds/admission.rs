@@ -45,9 +45,6 @@ pub(super) fn validating_policy(object: &Object) -> ErrorList {
         types.declare(name, made.map_or(Type::Dyn, |program| program.result().clone()));
     }
     let list = path.child("validations");
-    if spec.list("validations").is_empty() && spec.list("auditAnnotations").is_empty() {
-        errors.required(&list, "validations or auditAnnotations must be non-empty if specified");
-    }
     for (index, one) in spec.list("validations").iter().enumerate() {
         let at = list.index(index);
         expression(one, "expression", &at, &mut errors, |source| {
