@@ -114,3 +114,76 @@ async fn limit_ranges_fill_in_and_refuse() {
     );
     plane.stop().await.expect("stops");
 }
+
+const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
+
+/// A quota as it is after the controller has seen it.
+async fn quota(rest: &Rest, name: &str, spec: Value) {
+    create(rest, QUOTAS, json!({"metadata": {"name": name}, "spec": spec})).await;
+    let used: serde_json::Map<_, _> =
+        spec["hard"].as_object().expect("limits").keys().map(|name| (name.clone(), "0".into())).collect();
+    let at = format!("{QUOTAS}/{name}/status");
+    let seen = rest.merge(&at, &json!({"status": {"hard": spec["hard"], "used": used}})).await;
+    assert_eq!(seen.expect("answers").code, 200);
+}
+
+async fn used(rest: &Rest, name: &str) -> Value {
+    rest.get(&format!("{QUOTAS}/{name}")).await.expect("answers").json()["status"]["used"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_never_exceeded() {
+    let (mut plane, rest) = plane().await;
+    quota(&rest, "q", json!({"hard": {"count/configmaps": "7", "pods": "5"}})).await;
+    let rest = std::sync::Arc::new(rest);
+    let creates = (0..40).map(|number| {
+        let rest = std::sync::Arc::clone(&rest);
+        async move {
+            let maps = "/api/v1/namespaces/default/configmaps";
+            let map = json!({"metadata": {"name": format!("m{number}")}});
+            let map = rest.post(maps, &map).await.expect("answers").code;
+            let pod = rest.post(PODS, &pod(&format!("p{number}"), json!({}))).await.expect("answers").code;
+            (map, pod)
+        }
+    });
+    let codes = futures::future::join_all(creates).await;
+    let count = |code: u16, of: fn(&(u16, u16)) -> u16| codes.iter().filter(|both| of(both) == code).count();
+    assert_eq!((count(201, |both| both.0), count(403, |both| both.0)), (7, 33));
+    assert_eq!((count(201, |both| both.1), count(403, |both| both.1)), (5, 35));
+    assert_eq!(used(&rest, "q").await, json!({"count/configmaps": "7", "pods": "5"}));
+    // What is refused for another reason, or only tried, is not charged.
+    quota(&rest, "s", json!({"hard": {"secrets": "1"}})).await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let tried = rest.post(&format!("{secrets}?dryRun=All"), &json!({"metadata": {"name": "s"}})).await;
+    assert_eq!(tried.expect("answers").code, 201);
+    refused(&rest, secrets, json!({"metadata": {"name": "S!"}}), 422).await;
+    assert_eq!(used(&rest, "s").await, json!({"secrets": "0"}));
+    create(&rest, secrets, json!({"metadata": {"name": "s"}})).await;
+    assert_eq!(
+        refused(&rest, secrets, json!({"metadata": {"name": "t"}}), 403).await,
+        "secrets \"t\" is forbidden: exceeded quota: s, requested: secrets=1, used: secrets=1, limited: secrets=1"
+    );
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotas_have_scopes_and_updates_are_charged() {
+    let (mut plane, rest) = plane().await;
+    quota(&rest, "best", json!({"hard": {"pods": "1"}, "scopes": ["BestEffort"]})).await;
+    quota(&rest, "ports", json!({"hard": {"services.nodeports": "1"}})).await;
+    create(&rest, PODS, pod("a", json!({}))).await;
+    let why = refused(&rest, PODS, pod("b", json!({})), 403).await;
+    assert!(why.ends_with("exceeded quota: best, requested: pods=1, used: pods=1, limited: pods=1"), "{why}");
+    let asking = json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]);
+    create(&rest, PODS, pod("b", json!({"containers": asking}))).await;
+
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+    create(&rest, services, service("one", "ClusterIP")).await;
+    create(&rest, services, service("two", "NodePort")).await;
+    assert_eq!(used(&rest, "ports").await, json!({"services.nodeports": "1"}));
+    let changed = rest.merge(&format!("{services}/one"), &json!({"spec": {"type": "NodePort"}})).await;
+    let changed = changed.expect("answers");
+    assert_eq!(changed.code, 403, "{}", changed.json());
+    plane.stop().await.expect("stops");
+}

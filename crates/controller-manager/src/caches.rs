@@ -8,7 +8,10 @@ use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet
 use api::types::batch::v1::Job;
 use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
-use api::types::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service, ServiceAccount};
+use api::types::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
+    ServiceAccount,
+};
 use api::types::discovery::v1::EndpointSlice;
 use api::{Metadata, metav1};
 use client::cached::{Cached, IndexTerms};
@@ -35,6 +38,7 @@ type Shared<K> = OnceLock<Arc<Cache<K>>>;
 pub struct Caches {
     client: Option<Client>,
     bootstrap_tokens: Shared<Secret>,
+    claims: Shared<PersistentVolumeClaim>,
     config_maps: Shared<ConfigMap>,
     controller_revisions: Shared<ControllerRevision>,
     daemon_sets: Shared<DaemonSet>,
@@ -46,6 +50,7 @@ pub struct Caches {
     nodes: Shared<Node>,
     pods: Shared<Pod>,
     replica_sets: Shared<ReplicaSet>,
+    resource_quotas: Shared<ResourceQuota>,
     service_accounts: Shared<ServiceAccount>,
     services: Shared<Service>,
     signing_requests: Shared<CertificateSigningRequest>,
@@ -187,6 +192,18 @@ impl Caches {
         let indexes: Vec<(&'static str, IndexTerms<Pod>)> =
             vec![(CONTROLLER, controller), (NAMESPACE, namespace), (TIED_TO, node), (TRACKED, tracking_job)];
         self.of(&self.pods, Scope::default(), indexes)
+    }
+
+    /// Claims of persistent volumes.
+    #[must_use]
+    pub fn claims(&self) -> Arc<Cache<PersistentVolumeClaim>> {
+        self.of(&self.claims, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Resource quotas.
+    #[must_use]
+    pub fn resource_quotas(&self) -> Arc<Cache<ResourceQuota>> {
+        self.of(&self.resource_quotas, Scope::default(), vec![(NAMESPACE, namespace)])
     }
 
     /// Replica sets.

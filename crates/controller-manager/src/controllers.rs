@@ -57,6 +57,7 @@ pub const ALL: &[(&str, Start)] = &[
     ("job-controller", crate::job::start),
     ("endpointslice-controller", crate::endpointslice::start),
     ("endpoints-controller", crate::endpoints::start),
+    ("resourcequota-controller", crate::resource_quota::start),
     ("namespace-controller", crate::namespace::start),
     ("garbage-collector-controller", crate::garbage_collector::start),
     ("serviceaccount-controller", crate::service_account::start),

@@ -72,6 +72,9 @@ pub struct Flags {
     /// Namespaces worked on at a time.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,
+    /// Resource quotas worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
     /// Namespaces whose service accounts are worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_serviceaccount_syncs: usize,

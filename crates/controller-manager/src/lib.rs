@@ -27,6 +27,7 @@ pub mod owners;
 pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
+pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_pods;

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::{is_used_by, list, pod_resources};
 use crate::Object;
 
-/// Whether a quota is about an object: it limits something that objects of the
+/// Whether a quota is about an object: it limits (`hard`) something that objects of the
 /// kind use, and its scopes include the object.
 #[must_use]
-pub fn covers(spec: &Value, group: &str, resource: &str, object: &Object) -> bool {
-    let mut names = spec["hard"].as_object().into_iter().flatten().map(|(name, _)| name);
+pub fn covers(spec: &Value, hard: &Value, group: &str, resource: &str, object: &Object) -> bool {
+    let mut names = hard.as_object().into_iter().flatten().map(|(name, _)| name);
     if !names.any(|name| is_used_by(group, resource, name)) {
         return false;
     }

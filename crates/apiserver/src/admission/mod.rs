@@ -11,6 +11,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod policy;
 mod priority;
+pub(crate) mod resource_quota;
 mod service_account;
 mod webhook;
 

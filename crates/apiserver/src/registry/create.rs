@@ -70,6 +70,7 @@ impl Registry {
             self.check_new(&address, &object)?;
             request.object = Some(object);
             self.admission.validate(&mut request).await?;
+            let charge = self.charge(&request).await?;
             let object =
                 request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
             if attempt == 0 {
@@ -84,11 +85,11 @@ impl Registry {
                 }
                 return Ok(Written { json: object.to_vec().into(), revision: 0, warnings, created: true });
             }
-            let has_companions = !companions.compare.is_empty();
+            let has_companions = !companions.compare.is_empty() || !charge.compare.is_empty();
             let mut compare = vec![Compare::absent(key.clone())];
-            compare.extend(companions.compare);
+            compare.extend(companions.compare.into_iter().chain(charge.compare));
             let mut success = vec![Operation::put(key.clone(), value.clone())];
-            success.extend(companions.operations);
+            success.extend(companions.operations.into_iter().chain(charge.operations));
             // On failure, learn whether it was the name or a companion.
             let failure = vec![Operation::get(key.clone())];
             let outcome = self
@@ -148,7 +149,10 @@ impl Registry {
 /// Every name, or every address, that was tried is somebody else's.
 fn all_taken(address: &Address, generated: bool) -> Status {
     if !generated {
-        return Status::new(Reason::ServerTimeout, "others took every address that was tried, try again");
+        return Status::new(
+            Reason::ServerTimeout,
+            "others changed the addresses or quotas that it needs at every try, try again",
+        );
     }
     let resource = address.kind.qualified_resource();
     let message = format!(

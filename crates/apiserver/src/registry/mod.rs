@@ -4,6 +4,7 @@
 //! transaction of the store. A read: bytes from the watch cache. What differs
 //! between kinds is in the kind's descriptor, never here.
 
+mod charge;
 mod companions;
 mod create;
 mod decode;
@@ -82,6 +83,7 @@ pub struct Registry {
     admission: Chain,
     planners: Vec<Box<dyn Planner>>,
     clock: Arc<dyn Clock>,
+    turns: charge::Turns,
 }
 
 impl Registry {
@@ -95,7 +97,7 @@ impl Registry {
         planners: Vec<Box<dyn Planner>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, cache, kinds, admission, planners, clock }
+        Self { store, cache, kinds, admission, planners, clock, turns: charge::Turns::default() }
     }
 
     /// The kinds served.
