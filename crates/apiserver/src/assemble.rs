@@ -70,7 +70,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
     let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
-    let admission = Chain::built_in(&cache, outward);
+    let admission = Chain::built_in(&cache, &kinds, outward);
     let registry =
         Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
 

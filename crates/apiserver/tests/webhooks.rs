@@ -115,8 +115,12 @@ async fn register(rest: &Rest, at: &str, name: &str, webhooks: Vec<Value>) {
     let made =
         rest.post(at, &json!({"metadata": {"name": name}, "webhooks": webhooks})).await.expect("answers");
     assert_eq!(made.code, 201, "{}", made.json());
-    // A read of the newest state waits until the server's cache has it.
-    assert_eq!(rest.get(&format!("{at}/{name}")).await.expect("answers").code, 200);
+    settle(rest, at).await;
+}
+
+/// Admission reads from the watch cache, and a consistent list waits for it.
+async fn settle(rest: &Rest, at: &str) {
+    assert_eq!(rest.get(at).await.expect("answers").code, 200, "{at}");
 }
 
 fn patch(operations: Value) -> Value {
@@ -204,6 +208,7 @@ async fn failures_follow_their_policy() {
         .await
         .expect("answers");
     if refused.code == 201 {
+        settle(&rest, VALIDATING).await;
         let dry = rest.post(&format!("{MAPS}?dryRun=All"), &map("c")).await.expect("answers");
         assert_eq!(dry.code, 400, "{}", dry.json());
     }
@@ -226,6 +231,7 @@ async fn selectors_leave_others_alone() {
     let merge = [("content-type", "application/merge-patch+json")];
     let label = r#"{"metadata":{"labels":{"guarded":"yes"}}}"#;
     rest.send(Method::PATCH, "/api/v1/namespaces/default", &merge, label).await.expect("answers");
+    settle(&rest, "/api/v1/namespaces").await;
     let refused = rest.post(MAPS, &map("b")).await.expect("answers");
     assert_eq!(refused.code, 400);
     assert_eq!(

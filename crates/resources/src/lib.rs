@@ -10,6 +10,7 @@
 //! reading in [`descriptor`], then [`strategy`], then any file in `kinds/`.
 
 pub mod catalogue;
+pub mod cel;
 pub mod custom;
 pub mod descriptor;
 mod fields;

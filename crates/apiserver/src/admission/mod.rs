@@ -5,9 +5,12 @@
 mod certificates;
 mod default_classes;
 mod default_tolerations;
+mod expressions;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod policy;
 mod priority;
 pub(crate) mod resource_quota;
 mod runtime_class;
@@ -22,7 +25,7 @@ use resources::Descriptor;
 
 use crate::cache::WatchCache;
 use crate::connect::Outward;
-use crate::registry::Caller;
+use crate::registry::{Caller, Kinds};
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,7 @@ pub struct Chain(Vec<Box<dyn Plugin>>);
 impl Chain {
     /// The built-in plugins.
     #[must_use]
-    pub fn built_in(cache: &Arc<WatchCache>, outward: Arc<Outward>) -> Self {
+    pub fn built_in(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
             Box::new(limit_ranger::LimitRanger::new(Arc::clone(cache))),
@@ -114,7 +117,8 @@ impl Chain {
             Box::new(runtime_class::RuntimeClass::new(Arc::clone(cache))),
             Box::new(certificates::Certificates::new(cache)),
             Box::new(default_classes::DefaultClass::of_ingress(Arc::clone(cache))),
-            // They see what the built-in plugins made of it.
+            // These see what the built-in plugins made of it.
+            Box::new(policy::Policies::new(cache, kinds)),
             Box::new(webhook::Webhooks::new(Arc::clone(cache), outward)),
         ])
     }

@@ -38,7 +38,6 @@ impl Registry {
         let kind = address.kind.clone();
         self.fill_metadata(&mut address, &mut object)?;
         kind.strategy.default(&mut object);
-        kind.strategy.prepare_create(&mut object);
         if options.owners != Owners::Settled {
             self.track(&kind, caller, "", None, &mut object);
         }
@@ -57,7 +56,6 @@ impl Registry {
         };
         self.admission.mutate(&mut request).await?;
         if let Some(object) = &mut request.object {
-            // What admission put where a client may not does not count.
             kind.strategy.prepare_create(object);
         }
         let template = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
@@ -139,6 +137,7 @@ impl Registry {
         let kind = &address.kind;
         let mut errors = metadata::validate(kind, object);
         errors.extend(kind.strategy.validate(object));
+        errors.extend(kind.strategy.validate_create(object));
         if errors.is_empty() {
             Ok(())
         } else {

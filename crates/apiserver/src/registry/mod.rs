@@ -11,9 +11,11 @@ mod decode;
 mod delete;
 mod kinds;
 mod owners;
+mod paced;
 mod read;
 mod table;
 mod update;
+mod view;
 
 use std::sync::Arc;
 
@@ -34,9 +36,11 @@ pub use decode::{BodyKind, Decoded, FieldValidation, MediaType, decode, decode_o
 pub use delete::{DeleteOptions, Deleted};
 pub use kinds::Kinds;
 pub use owners::Owners;
+pub use paced::{Beat, PacedWatch};
 pub use read::{Continue, ListQuery, Listed, Matching, Watch, WatchBatch, WatchItem, WatchQuery};
-pub use table::{IncludeObject, Tables, partial_metadata};
+pub use table::IncludeObject;
 pub use update::{Guard, PatchKind, UpdateOptions};
+pub use view::{Shape, View};
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]

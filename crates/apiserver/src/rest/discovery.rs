@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Asked;
 use super::answer::{Answer, encoded, json as json_answer};
-use super::negotiate::{Accept, Shape};
+use super::negotiate::{Accept, Form};
 use crate::gate::Gate;
 use crate::openapi::{self, wire};
 use crate::registry::MediaType;
@@ -72,7 +72,7 @@ impl Documents {
     pub(crate) fn answer(&self, gate: &Gate, asked: &Asked, path: &str) -> Result<Response<Answer>, Status> {
         let kinds = gate.registry().kinds().all();
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let aggregated = asked.accept.shape == Shape::Discovery;
+        let aggregated = asked.accept.form == Form::Discovery;
         match parts.as_slice() {
             [] => Ok(json_answer(200, &json!({"paths": paths(&kinds)}))),
             ["api"] if aggregated => Ok(aggregated_answer(&aggregated_groups(&kinds, true))),

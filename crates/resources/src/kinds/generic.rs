@@ -111,6 +111,13 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("", "podtemplates") => Some(super::workload::pod_template),
         ("apps", "statefulsets") => Some(super::workload::stateful_set),
         ("batch", "cronjobs") => Some(super::job::cron_job),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => Some(super::admission::webhooks),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            Some(super::admission::validating_policy)
+        }
         ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
         _ => None,
     };

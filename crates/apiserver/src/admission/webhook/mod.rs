@@ -13,9 +13,13 @@ use std::sync::Arc;
 use api::{Object, Reason, Status};
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
+use resources::cel::Budget;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::expressions::About;
+use super::matching::namespace_labels;
+use super::{Plugin, Request};
+use crate::authz::Authorizer;
 use crate::cache::{Selected, WatchCache};
 use crate::connect::Outward;
 use registration::{OnFailure, Webhook};
@@ -55,6 +59,7 @@ impl Registered {
 pub(super) struct Webhooks {
     cache: Arc<WatchCache>,
     outward: Arc<Outward>,
+    authorizer: Arc<Authorizer>,
     mutating: Registered,
     validating: Registered,
 }
@@ -65,21 +70,8 @@ type Verdict = Result<review::Answer, Status>;
 impl Webhooks {
     pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>) -> Self {
         let (mutating, validating) = (Registered::new(MUTATING), Registered::new(VALIDATING));
-        Self { cache, outward, mutating, validating }
-    }
-
-    /// The labels of the request's namespace; a namespace is in itself.
-    fn namespace_labels(&self, request: &Request<'_>) -> Option<serde_json::Map<String, Value>> {
-        if request.kind.group.is_empty() && request.kind.resource == "namespaces" {
-            let object = request.object.as_ref().or(request.old.as_ref())?;
-            return Some(object.labels().cloned().unwrap_or_default());
-        }
-        if request.namespace.is_empty() {
-            return None;
-        }
-        let found = self.cache.resource("", "namespaces").get("", request.namespace);
-        let object = found.and_then(|stored| stored.object().ok());
-        Some(object.and_then(|object| object.labels().cloned()).unwrap_or_default())
+        let authorizer = Arc::new(Authorizer::new(&cache));
+        Self { cache, outward, authorizer, mutating, validating }
     }
 
     fn wanted<'w>(&self, all: &'w [Webhook], request: &Request<'_>) -> Vec<&'w Webhook> {
@@ -87,12 +79,31 @@ impl Webhooks {
         if all.is_empty() || request.kind.group == GROUP {
             return Vec::new();
         }
-        let labels = self.namespace_labels(request);
+        let labels = namespace_labels(&self.cache, request);
         all.iter().filter(|webhook| webhook.wants(request, labels.as_ref())).collect()
+    }
+
+    /// Whether a webhook's match conditions hold.
+    fn meets_conditions(&self, webhook: &Webhook, request: &Request<'_>) -> Result<bool, Status> {
+        if webhook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let about = About::new(request, &self.authorizer);
+        match (webhook.conditions.hold(&about, &Budget::default()), webhook.on_failure) {
+            (Ok(hold), _) => Ok(hold),
+            (Err(error), OnFailure::Ignore) => {
+                tracing::warn!(webhook = webhook.name, %error, "match conditions failed: not called");
+                Ok(false)
+            }
+            (Err(error), OnFailure::Fail) => Err(request.forbidden(&error)),
+        }
     }
 
     /// Calls one webhook; a failure that it lets pass gives an empty answer.
     async fn call(&self, webhook: &Webhook, request: &Request<'_>) -> Verdict {
+        if !self.meets_conditions(webhook, request)? {
+            return Ok(review::Answer::default());
+        }
         if request.dry_run && !webhook.allows_dry_run {
             return Err(Status::bad_request(format!(
                 "admission webhook {:?} does not support dry run",
@@ -231,15 +242,6 @@ impl Plugin for Webhooks {
 
     fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(self.validate_all(request))
-    }
-}
-
-const fn verb(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
     }
 }
 

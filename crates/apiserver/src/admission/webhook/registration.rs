@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use api::selector::Labels;
-use api::{LabelSelector, Object, metav1};
+use api::Object;
+use resources::cel::admission;
 use serde_json::{Map, Value};
 
 use super::review::Version;
-use super::verb;
 use crate::admission::Request;
+use crate::admission::expressions::Conditions;
+use crate::admission::matching::{Rule, Selectors};
 use crate::connect::Destination;
 
 /// What a failed call means.
@@ -31,28 +32,9 @@ pub(super) struct Webhook {
     pub(super) on_failure: OnFailure,
     pub(super) allows_dry_run: bool,
     pub(super) is_reinvoked: bool,
+    pub(super) conditions: Conditions,
     rules: Vec<Rule>,
-    namespaces: LabelSelector,
-    objects: LabelSelector,
-}
-
-/// Which requests.
-#[derive(Clone, Debug)]
-struct Rule {
-    groups: Vec<String>,
-    versions: Vec<String>,
-    /// With their subresources: `pods`, `pods/status`, `*`, `*/scale`, `pods/*`, `*/*`.
-    resources: Vec<String>,
-    operations: Vec<String>,
-    scope: String,
-}
-
-struct LabelMap<'m>(Option<&'m Map<String, Value>>);
-
-impl Labels for LabelMap<'_> {
-    fn label(&self, key: &str) -> Option<&str> {
-        self.0?.get(key)?.as_str()
-    }
+    selectors: Selectors,
 }
 
 /// The webhooks of a registration, in its order.
@@ -65,26 +47,14 @@ fn webhook(registration: &str, of: &Value) -> Webhook {
     let text = |field: &str| of[field].as_str().unwrap_or_default().to_owned();
     let seconds = of["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30);
     let version = Version::first_known(&of["admissionReviewVersions"]);
-    let selector = |field: &str| -> Result<LabelSelector, String> {
-        let selector: Option<metav1::LabelSelector> =
-            serde_json::from_value(of[field].clone()).map_err(|error| format!("{field}: {error}"))?;
-        let selector = selector.unwrap_or_default();
-        LabelSelector::from_api(Some(&selector)).map_err(|error| format!("{field}: {error}"))
-    };
     let mut destination = Destination::read(&of["clientConfig"], &format!("?timeout={seconds}s"));
     if version.is_none() {
         destination = Err("webhook does not accept known AdmissionReview versions (v1, v1beta1)".to_owned());
     }
-    if of["matchConditions"].as_array().is_some_and(|conditions| !conditions.is_empty()) {
-        destination = Err("match conditions cannot be evaluated by this server".to_owned());
-    }
-    let mut selected = |field: &str| {
-        selector(field).unwrap_or_else(|error| {
-            destination = Err(error);
-            LabelSelector::default()
-        })
-    };
-    let (namespaces, objects) = (selected("namespaceSelector"), selected("objectSelector"));
+    let selectors = Selectors::read(of).unwrap_or_else(|error| {
+        destination = Err(error);
+        Selectors::default()
+    });
     let name = text("name");
     Webhook {
         id: format!("{registration}/{name}"),
@@ -95,23 +65,9 @@ fn webhook(registration: &str, of: &Value) -> Webhook {
         on_failure: if text("failurePolicy") == "Ignore" { OnFailure::Ignore } else { OnFailure::Fail },
         allows_dry_run: matches!(text("sideEffects").as_str(), "None" | "NoneOnDryRun"),
         is_reinvoked: text("reinvocationPolicy") == "IfNeeded",
-        rules: of["rules"].as_array().into_iter().flatten().map(rule).collect(),
-        namespaces,
-        objects,
-    }
-}
-
-fn rule(of: &Value) -> Rule {
-    let list = |field: &str| {
-        let texts = of[field].as_array().into_iter().flatten();
-        texts.filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    Rule {
-        groups: list("apiGroups"),
-        versions: list("apiVersions"),
-        resources: list("resources"),
-        operations: list("operations"),
-        scope: of["scope"].as_str().unwrap_or("*").to_owned(),
+        conditions: Conditions::read(&of["matchConditions"], &admission::known),
+        rules: Rule::read_all(&of["rules"]),
+        selectors,
     }
 }
 
@@ -119,34 +75,7 @@ impl Webhook {
     /// Whether the webhook wants to see a request. Without labels, the request is in
     /// no namespace.
     pub(super) fn wants(&self, request: &Request<'_>, namespace: Option<&Map<String, Value>>) -> bool {
-        self.rules.iter().any(|rule| rule.fits(request))
-            && (namespace.is_none() || self.namespaces.matches(&LabelMap(namespace)))
-            && (self.objects.is_everything()
-                || [&request.object, &request.old]
-                    .into_iter()
-                    .flatten()
-                    .any(|object| self.objects.matches(&LabelMap(object.labels()))))
-    }
-}
-
-impl Rule {
-    fn fits(&self, request: &Request<'_>) -> bool {
-        let has = |list: &[String], wanted: &str| list.iter().any(|one| one == "*" || one == wanted);
-        let kind = request.kind;
-        let is_namespace = kind.group.is_empty() && kind.resource == "namespaces";
-        let in_scope = match self.scope.as_str() {
-            "Namespaced" => kind.namespaced && !is_namespace,
-            "Cluster" => !kind.namespaced || is_namespace,
-            _ => true,
-        };
-        in_scope
-            && has(&self.operations, verb(request.operation))
-            && has(&self.groups, &kind.group)
-            && has(&self.versions, &kind.version)
-            && self.resources.iter().any(|pattern| {
-                let (resource, part) = pattern.split_once('/').unwrap_or((pattern, ""));
-                (resource == "*" || resource == kind.resource) && (part == "*" || part == request.subresource)
-            })
+        self.rules.iter().any(|rule| rule.fits(request)) && self.selectors.select(request, namespace)
     }
 }
 

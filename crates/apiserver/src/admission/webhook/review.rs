@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::verb;
 use crate::admission::Request;
+use crate::admission::expressions::attributes;
 
 /// The versions of the review that are spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,55 +36,12 @@ impl Version {
 /// The body of a call, and the uid that its answer must have.
 pub(super) fn request(of: &Request<'_>, version: Version) -> (String, Bytes) {
     let uid = uuid::Uuid::new_v4().to_string();
-    let kind = of.kind;
-    let gvk = match kind.subresource(of.subresource) {
-        // The kind of what is written through it, or of the options with which it is asked.
-        Some(part) => {
-            let (group, version) =
-                part.group_version.clone().unwrap_or_else(|| (kind.group.clone(), kind.version.clone()));
-            json!({"group": group, "version": version, "kind": part.kind})
-        }
-        None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
-    };
-    let gvr = json!({"group": kind.group, "version": kind.version, "resource": kind.resource});
-    let user = &of.caller.user;
-    let mut info = Map::new();
-    for (name, value) in [("username", &user.name), ("uid", &user.uid)] {
-        if !value.is_empty() {
-            info.insert(name.to_owned(), value.as_str().into());
-        }
-    }
-    info.insert("groups".to_owned(), json!(user.groups));
-    if !user.extra.is_empty() {
-        info.insert("extra".to_owned(), json!(user.extra));
-    }
-    let options = match of.operation {
-        super::Operation::Create => "CreateOptions",
-        super::Operation::Update => "UpdateOptions",
-        super::Operation::Delete => "DeleteOptions",
-        super::Operation::Connect => "",
-    };
     let object =
         |object: &Option<api::Object>| object.as_ref().map_or(Value::Null, |one| one.clone().into_value());
-    let mut asked = json!({
-        "uid": uid, "kind": gvk, "resource": gvr, "requestKind": gvk, "requestResource": gvr,
-        "operation": verb(of.operation), "userInfo": info,
-        "object": object(&of.object), "oldObject": object(&of.old), "dryRun": of.dry_run,
-        "options": null,
-    });
-    if !options.is_empty() {
-        asked["options"] = json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});
-    }
-    for (name, value) in [
-        ("subResource", of.subresource),
-        ("requestSubResource", of.subresource),
-        ("name", of.name),
-        ("namespace", of.namespace),
-    ] {
-        if !value.is_empty() {
-            asked[name] = value.into();
-        }
-    }
+    let mut asked = attributes(of);
+    asked["uid"] = uid.as_str().into();
+    asked["object"] = object(&of.object);
+    asked["oldObject"] = object(&of.old);
     let review = json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": asked});
     (uid, review.to_string().into())
 }
