@@ -135,11 +135,7 @@ async fn once(
                 Type::Added | Type::Modified => Step::Applied { json: event.json, revision: event.revision },
                 Type::Deleted => Step::Deleted { json: event.json, revision: event.revision },
                 Type::Bookmark => Step::Progress { revision: event.revision },
-                Type::Error | Type::Unspecified => {
-                    let status =
-                        serde_json::from_slice(&event.json).ok().as_ref().and_then(Status::from_json);
-                    return Err(status.unwrap_or_else(|| Status::internal("unreadable error in a watch")));
-                }
+                Type::Error | Type::Unspecified => return Err(failure(&event.json)),
             };
             *revision = Some(event.revision);
             if !take(step) {
@@ -148,4 +144,11 @@ async fn once(
         }
     }
     Ok(Ended::ByServer)
+}
+
+/// What an event of type error says.
+#[must_use]
+pub fn failure(json: &[u8]) -> Status {
+    let status = serde_json::from_slice(json).ok().as_ref().and_then(Status::from_json);
+    status.unwrap_or_else(|| Status::internal("unreadable error in a watch"))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::Object;
 use serde_json::Value;
+use wire::node::PodRef;
 
 use crate::error::Error;
 use crate::kube::Kube;
@@ -140,6 +141,16 @@ pub(crate) fn pairs(text: &str) -> Result<serde_json::Map<String, Value>, Error>
         }
     }
     Ok(found)
+}
+
+/// A pod and one of its containers, in requests to its node.
+pub(crate) fn reference(pod: &Object, container: String) -> PodRef {
+    PodRef {
+        namespace: pod.namespace().to_owned(),
+        name: pod.name().to_owned(),
+        container,
+        ..PodRef::default()
+    }
 }
 
 fn names<'a>(pod: &'a Object, field: &str) -> Vec<&'a str> {

@@ -214,9 +214,22 @@ fn walk(folder: &Path, deep: bool, found: &mut Vec<PathBuf>) -> Result<(), Error
 pub(crate) struct Selection<'a> {
     pub(crate) words: &'a [String],
     pub(crate) files: &'a Files,
-    pub(crate) selectors: &'a Selectors,
+    pub(crate) labels: &'a str,
+    pub(crate) fields: &'a str,
     pub(crate) all: bool,
     pub(crate) all_namespaces: bool,
+}
+
+impl<'a> Selection<'a> {
+    /// Objects by name, or in files.
+    pub(crate) fn new(words: &'a [String], files: &'a Files) -> Self {
+        Self { words, files, labels: "", fields: "", all: false, all_namespaces: false }
+    }
+
+    /// Also those with these labels and fields.
+    pub(crate) fn select(self, selectors: &'a Selectors) -> Self {
+        Self { labels: &selectors.selector, fields: &selectors.field_selector, ..self }
+    }
 }
 
 /// The objects that are meant. Those found by a list come with their content,
@@ -232,7 +245,6 @@ pub(crate) async fn resolve(kube: &Kube, selection: &Selection<'_>) -> Result<Ve
     if selection.all_namespaces && wanted.iter().any(|one| one.name.is_some()) {
         return Err(Error::said("a resource cannot be retrieved by name across all namespaces"));
     }
-    let Selectors { selector, field_selector } = selection.selectors;
     let namespace = if selection.all_namespaces { String::new() } else { kube.namespace()? };
     let mut found = Vec::new();
     for Wanted { resource, name } in wanted {
@@ -241,11 +253,12 @@ pub(crate) async fn resolve(kube: &Kube, selection: &Selection<'_>) -> Result<Ve
                 let namespace = if resource.namespaced { namespace.clone() } else { String::new() };
                 found.push(Info { resource, namespace, name, object: None, source: None });
             }
-            None if selection.all || !selector.is_empty() || !field_selector.is_empty() => {
+            None if selection.all || !selection.labels.is_empty() || !selection.fields.is_empty() => {
                 if !resource.can("list") {
                     continue;
                 }
-                let objects = kube.list(resource.target(&namespace, ""), selector, field_selector).await?;
+                let objects =
+                    kube.list(resource.target(&namespace, ""), selection.labels, selection.fields).await?;
                 found.extend(objects.into_iter().map(|object| Info {
                     resource: resource.clone(),
                     namespace: object.namespace().to_owned(),

@@ -6,7 +6,7 @@ use super::atom::Place;
 use super::merge::merge;
 use super::*;
 use crate::Object;
-use crate::schema::{Field, ListType, MapType, PatchStrategy, Schema, Shape, StructId};
+use crate::schema::{Field, ListType, MapType, Schema, Shape, StructId};
 
 struct Kind {
     schema: Schema,
@@ -23,24 +23,8 @@ impl Typed for Kind {
     }
 }
 
-fn field(shape: Shape) -> Field {
-    Field {
-        shape,
-        go_type: String::new(),
-        pointer: false,
-        omit_empty: true,
-        omit_zero: false,
-        required: false,
-        patch: PatchStrategy::default(),
-        list_type: ListType::Unset,
-        map_type: MapType::Unset,
-        default: None,
-        proto: None,
-    }
-}
-
 fn list(of: Shape, list_type: ListType) -> Field {
-    Field { list_type, ..field(Shape::List(Box::new(of))) }
+    Field { list_type, ..Field::new(Shape::List(Box::new(of))) }
 }
 
 fn keyed(of: StructId, keys: &[&str]) -> Field {
@@ -56,14 +40,14 @@ impl Kind {
                 fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect();
             id
         };
-        let map = || field(Shape::Map(Box::new(Shape::String)));
-        let protocol = Field { default: Some("TCP".to_owned()), ..field(Shape::String) };
-        let port = declare("Port", vec![("port", field(Shape::Int32)), ("protocol", protocol)]);
+        let map = || Field::new(Shape::Map(Box::new(Shape::String)));
+        let protocol = Field { default: Some("TCP".to_owned()), ..Field::new(Shape::String) };
+        let port = declare("Port", vec![("port", Field::new(Shape::Int32)), ("protocol", protocol)]);
         let container = declare(
             "Container",
             vec![
-                ("name", field(Shape::String)),
-                ("image", field(Shape::String)),
+                ("name", Field::new(Shape::String)),
+                ("image", Field::new(Shape::String)),
                 ("args", list(Shape::String, ListType::Atomic)),
                 ("ports", keyed(port, &["port", "protocol"])),
             ],
@@ -71,29 +55,29 @@ impl Kind {
         let spec = declare(
             "Spec",
             vec![
-                ("replicas", field(Shape::Int32)),
+                ("replicas", Field::new(Shape::Int32)),
                 ("selector", Field { map_type: MapType::Atomic, ..map() }),
                 ("zones", list(Shape::String, ListType::Set)),
                 ("containers", keyed(container, &["name"])),
-                ("raw", field(Shape::Any)),
+                ("raw", Field::new(Shape::Any)),
             ],
         );
         let metadata = declare(
             "Metadata",
             vec![
-                ("name", field(Shape::String)),
+                ("name", Field::new(Shape::String)),
                 ("labels", map()),
-                ("uid", field(Shape::String)),
+                ("uid", Field::new(Shape::String)),
                 ("managedFields", list(Shape::Any, ListType::Atomic)),
             ],
         );
         let root = declare(
             "Root",
             vec![
-                ("apiVersion", field(Shape::String)),
-                ("kind", field(Shape::String)),
-                ("metadata", field(Shape::Struct(metadata))),
-                ("spec", field(Shape::Struct(spec))),
+                ("apiVersion", Field::new(Shape::String)),
+                ("kind", Field::new(Shape::String)),
+                ("metadata", Field::new(Shape::Struct(metadata))),
+                ("spec", Field::new(Shape::Struct(spec))),
                 ("status", map()),
             ],
         );
@@ -325,7 +309,7 @@ fn old_writers_are_joined() {
 fn lists_keep_the_order_of_the_configuration() {
     let kind = Kind::new();
     let shape = Shape::List(Box::new(Shape::String));
-    let of = Field { list_type: ListType::Set, ..field(shape) };
+    let of = Field { list_type: ListType::Set, ..Field::new(shape) };
     let mut schema = Schema::new();
     let root = schema.declare("R");
     schema.get_mut(root).fields.insert("l".to_owned(), of);

@@ -315,21 +315,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema::{ListType, MapType};
 
     fn field(shape: Shape, merge: bool, key: Option<&str>) -> Field {
         Field {
-            shape,
-            go_type: String::new(),
-            pointer: false,
-            omit_empty: true,
-            omit_zero: false,
-            required: false,
             patch: PatchStrategy { merge, merge_key: key.map(str::to_owned), ..PatchStrategy::default() },
-            list_type: ListType::Unset,
-            map_type: MapType::Unset,
-            default: None,
-            proto: None,
+            ..Field::new(shape)
         }
     }
 

@@ -323,22 +323,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema::{ListType, MapType, PatchStrategy};
 
     fn field(shape: Shape, pointer: bool, omit_empty: bool) -> Field {
-        Field {
-            shape,
-            go_type: "x".into(),
-            pointer,
-            omit_empty,
-            omit_zero: false,
-            required: false,
-            patch: PatchStrategy::default(),
-            list_type: ListType::Unset,
-            map_type: MapType::Unset,
-            default: None,
-            proto: None,
-        }
+        Field { go_type: "x".into(), pointer, omit_empty, ..Field::new(shape) }
     }
 
     fn schema() -> (Schema, StructId) {

@@ -136,6 +136,26 @@ pub struct Field {
     pub proto: Option<ProtoField>,
 }
 
+impl Field {
+    /// A field that may be left out, of which nothing further is said.
+    #[must_use]
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            go_type: String::new(),
+            pointer: false,
+            omit_empty: true,
+            omit_zero: false,
+            required: false,
+            patch: PatchStrategy::default(),
+            list_type: ListType::Unset,
+            map_type: MapType::Unset,
+            default: None,
+            proto: None,
+        }
+    }
+}
+
 /// A struct: a set of named fields.
 #[derive(Clone, Debug)]
 pub struct Struct {

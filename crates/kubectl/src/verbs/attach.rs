@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::Object;
 use clap::Args;
 use serde_json::Value;
-use wire::node::{ExecStart, PodRef};
+use wire::node::ExecStart;
 
 use super::Verb;
 use super::exec::Streams;
@@ -59,12 +59,7 @@ pub(super) async fn join(kube: &Kube, pod: &Object, streams: &Streams) -> Result
         eprintln!("If you don't see a command prompt, try pressing enter.");
     }
     let start = ExecStart {
-        pod: Some(PodRef {
-            namespace: pod.namespace().to_owned(),
-            name: pod.name().to_owned(),
-            container,
-            ..PodRef::default()
-        }),
+        pod: Some(pods::reference(pod, container)),
         command: Vec::new(),
         stdin: streams.stdin,
         stdout: true,

@@ -8,7 +8,7 @@ use super::Verb;
 use crate::changes::How;
 use crate::error::Error;
 use crate::kube::{Info, Kube};
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 #[derive(Args)]
 pub(crate) struct Autoscale {
@@ -52,13 +52,7 @@ impl Verb for Autoscale {
                 self.max, self.min
             )));
         }
-        let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &Selectors::default(),
-            all: false,
-            all_namespaces: false,
-        };
+        let selection = Selection::new(&self.words, &self.files);
         let resource = kube.discovery().await?.of_kind("autoscaling/v2", "HorizontalPodAutoscaler")?;
         for info in resource_builder::resolve(kube, &selection).await? {
             if !info.resource.subresources.iter().any(|one| one == "scale") {

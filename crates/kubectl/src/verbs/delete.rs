@@ -63,11 +63,9 @@ impl Verb for Delete {
         let options = self.options()?;
         let dry_run = DryRun::parse(&self.dry_run)?;
         let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &self.selectors,
             all: self.all,
             all_namespaces: self.all_namespaces,
+            ..Selection::new(&self.words, &self.files).select(&self.selectors)
         };
         let infos = resource_builder::resolve(kube, &selection).await?;
         let lenient = self.ignore_not_found || self.all || !self.selectors.selector.is_empty();
@@ -121,18 +119,21 @@ impl Verb for Delete {
     }
 }
 
+/// The propagation policy that `--cascade` means.
+pub(super) fn propagation(cascade: &str) -> Result<&'static str, Error> {
+    match cascade {
+        "background" | "true" => Ok("Background"),
+        "foreground" => Ok("Foreground"),
+        "orphan" | "false" => Ok("Orphan"),
+        other => Err(Error::said(format!(
+            "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
+        ))),
+    }
+}
+
 impl Delete {
     fn options(&self) -> Result<DeleteOptions, Error> {
-        let policy = match self.cascade.as_str() {
-            "background" | "true" => "Background",
-            "foreground" => "Foreground",
-            "orphan" | "false" => "Orphan",
-            other => {
-                return Err(Error::said(format!(
-                    "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
-                )));
-            }
-        };
+        let policy = propagation(&self.cascade)?;
         let grace = match (self.force, self.now, self.grace_period) {
             (true, _, -1) => Some(0),
             (false, true, -1) => Some(1),

@@ -13,7 +13,7 @@ use crate::changes;
 use crate::error::Error;
 use crate::kube::{Info, Kube};
 use crate::output;
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 const HEADER: &str = "\
 # Please edit the object below. Lines beginning with a '#' will be ignored,
@@ -117,13 +117,7 @@ impl Verb for Edit {
 
 impl Edit {
     async fn infos(&self, kube: &Kube) -> Result<Vec<Info>, Error> {
-        let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &Selectors::default(),
-            all: true,
-            all_namespaces: false,
-        };
+        let selection = Selection { all: true, ..Selection::new(&self.words, &self.files) };
         let mut infos = resource_builder::resolve(kube, &selection).await?;
         for info in &mut infos {
             let target = Target { subresource: self.subresource.clone(), ..info.target() };

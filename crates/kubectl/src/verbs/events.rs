@@ -138,13 +138,7 @@ impl Events {
             for event in batch.events {
                 match event.r#type() {
                     pb::watch_event::Type::Added | pb::watch_event::Type::Modified => {}
-                    pb::watch_event::Type::Error => {
-                        let status = serde_json::from_slice(&event.json).ok();
-                        let status = status.as_ref().and_then(api::Status::from_json);
-                        return Err(status
-                            .unwrap_or_else(|| api::Status::internal("the watch failed"))
-                            .into());
-                    }
+                    pb::watch_event::Type::Error => return Err(client::watch::failure(&event.json).into()),
                     // Events are deleted when they are old, which is no news.
                     _ => continue,
                 }

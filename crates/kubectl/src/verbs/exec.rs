@@ -1,7 +1,7 @@
 //! `exec`: a command in a container, with this process's streams.
 
 use clap::Args;
-use wire::node::{ExecStart, PodRef};
+use wire::node::ExecStart;
 
 use super::Verb;
 use crate::error::Error;
@@ -89,12 +89,7 @@ impl Verb for Exec {
         };
         let tty = self.streams.is_raw();
         let start = ExecStart {
-            pod: Some(PodRef {
-                namespace: pod.namespace().to_owned(),
-                name: pod.name().to_owned(),
-                container,
-                ..PodRef::default()
-            }),
+            pod: Some(pods::reference(&pod, container)),
             command: self.command,
             stdin: self.streams.stdin,
             stdout: true,

@@ -11,7 +11,7 @@ use crate::changes::How;
 use crate::error::Error;
 use crate::kube::{Info, Kube};
 use crate::pods;
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 #[derive(Args)]
 pub(crate) struct Expose {
@@ -58,13 +58,7 @@ pub(crate) struct Expose {
 
 impl Verb for Expose {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
-        let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &Selectors::default(),
-            all: false,
-            all_namespaces: false,
-        };
+        let selection = Selection::new(&self.words, &self.files);
         let services = kube.discovery().await?.of_kind("v1", "Service")?;
         for info in resource_builder::resolve(kube, &selection).await? {
             let object = kube.get(info.target()).await?;

@@ -299,13 +299,7 @@ impl Get {
             for event in batch.events {
                 match event.r#type() {
                     pb::watch_event::Type::Bookmark | pb::watch_event::Type::Unspecified => {}
-                    pb::watch_event::Type::Error => {
-                        let status = serde_json::from_slice(&event.json).ok();
-                        let status = status.as_ref().and_then(api::Status::from_json);
-                        return Err(status
-                            .unwrap_or_else(|| api::Status::internal("the watch failed"))
-                            .into());
-                    }
+                    pb::watch_event::Type::Error => return Err(client::watch::failure(&event.json).into()),
                     _ => {
                         let value = serde_json::from_slice(&event.json)?;
                         self.step(&mut lines, &mut columns, value, (format, ask, &show))?;

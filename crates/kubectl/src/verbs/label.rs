@@ -82,11 +82,9 @@ pub(super) async fn change(
         return Err(Error::said(format!("at least one {noun} update is required")));
     }
     let selection = Selection {
-        words: &words,
-        files: &args.files,
-        selectors: &args.selectors,
         all: args.all,
         all_namespaces: args.all_namespaces,
+        ..Selection::new(&words, &args.files).select(&args.selectors)
     };
     let mut errors = Vec::new();
     let infos = resource_builder::resolve(kube, &selection).await?;

@@ -7,7 +7,7 @@ use super::Verb;
 use crate::changes::{DryRun, How};
 use crate::error::Error;
 use crate::kube::Kube;
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
@@ -59,13 +59,7 @@ impl Verb for PatchVerb {
         let dry_run = self.how.dry_run()?;
         // How lists are merged is the server's knowledge: a try by the client is one by the server.
         let options = client::WriteOptions { dry_run: dry_run != DryRun::None, ..dry_run.options() };
-        let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &Selectors::default(),
-            all: false,
-            all_namespaces: false,
-        };
+        let selection = Selection::new(&self.words, &self.files);
         for info in resource_builder::resolve(kube, &selection).await? {
             let before = kube.get(info.target()).await?;
             let target = client::Target { subresource: self.subresource.clone(), ..info.target() };

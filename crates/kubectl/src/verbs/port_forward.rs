@@ -54,11 +54,7 @@ impl Verb for PortForward {
         }
         let forwards =
             ports.iter().map(|port| read(port, &pod, service.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        let reference = PodRef {
-            namespace: pod.namespace().to_owned(),
-            name: pod.name().to_owned(),
-            ..PodRef::default()
-        };
+        let reference = pods::reference(&pod, String::new());
         let listeners = self.listen(&forwards).await?;
         let client = kube.client().await?;
         for (listener, forward) in listeners {

@@ -93,16 +93,7 @@ impl Replace {
 
     /// Deletes all, waits until all are gone, creates all.
     async fn anew(&self, kube: &Kube, infos: &[Info]) -> Result<(), Error> {
-        let policy = match self.cascade.as_str() {
-            "background" | "true" => "Background",
-            "foreground" => "Foreground",
-            "orphan" | "false" => "Orphan",
-            other => {
-                return Err(Error::said(format!(
-                    "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
-                )));
-            }
-        };
+        let policy = super::delete::propagation(&self.cascade)?;
         let options = DeleteOptions {
             // Zero would leave things running that nobody knows of any more.
             grace_period_seconds: (self.grace_period >= 0).then_some(self.grace_period.max(1)),

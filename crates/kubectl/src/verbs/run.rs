@@ -3,7 +3,7 @@
 use api::Object;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use wire::node::{LogsRequest, PodRef};
+use wire::node::LogsRequest;
 
 use super::Verb;
 use super::attach;
@@ -250,15 +250,8 @@ impl Run {
     }
 
     async fn print_log(&self, kube: &Kube, pod: &Object) -> Result<(), Error> {
-        let request = LogsRequest {
-            pod: Some(PodRef {
-                namespace: pod.namespace().to_owned(),
-                name: pod.name().to_owned(),
-                container: self.name.clone(),
-                ..PodRef::default()
-            }),
-            ..LogsRequest::default()
-        };
+        let request =
+            LogsRequest { pod: Some(pods::reference(pod, self.name.clone())), ..LogsRequest::default() };
         let mut chunks = kube.client().await?.node().logs(request).await?.into_inner();
         while let Some(chunk) = chunks.message().await? {
             output::write_bytes(&chunk.data)?;

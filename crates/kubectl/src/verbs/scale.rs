@@ -41,13 +41,8 @@ pub(crate) struct Scale {
 
 impl Verb for Scale {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
-        let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &self.selectors,
-            all: self.all,
-            all_namespaces: false,
-        };
+        let selection =
+            Selection { all: self.all, ..Selection::new(&self.words, &self.files).select(&self.selectors) };
         let mut errors = Vec::new();
         for info in resource_builder::resolve(kube, &selection).await? {
             errors.extend(self.one(kube, &info).await.err());

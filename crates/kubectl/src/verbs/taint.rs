@@ -7,7 +7,7 @@ use super::Verb;
 use crate::changes::{self, How};
 use crate::error::Error;
 use crate::kube::Kube;
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 #[derive(Args)]
 pub(crate) struct Taint {
@@ -183,14 +183,8 @@ impl Verb for Taint {
                 "at least one resource name must be specified since 'all' parameter is not set",
             ));
         }
-        let selectors = Selectors { selector: self.selector.clone(), ..Selectors::default() };
-        let selection = Selection {
-            words: &words,
-            files: &Files::default(),
-            selectors: &selectors,
-            all: self.all,
-            all_namespaces: false,
-        };
+        let files = Files::default();
+        let selection = Selection { labels: &self.selector, all: self.all, ..Selection::new(&words, &files) };
         let infos = resource_builder::resolve(kube, &selection).await?;
         changes::change_each(kube, &infos, &self.how, |node, _| {
             change(node, &added, &removed, self.overwrite)

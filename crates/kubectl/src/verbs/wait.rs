@@ -80,11 +80,9 @@ impl Verb for Wait {
         let until = Until::parse(&self.until)?;
         let limit = parse_duration(&self.timeout)?;
         let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &self.selectors,
             all: self.all,
             all_namespaces: self.all_namespaces,
+            ..Selection::new(&self.words, &self.files).select(&self.selectors)
         };
         let infos = resource_builder::resolve(kube, &selection).await?;
         if infos.is_empty() && until != Until::Deleted {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::schema::{Field, ListType, MapType, PatchStrategy, Schema, Shape, StructId};
+use api::schema::{Field, ListType, MapType, Schema, Shape, StructId};
 
 use super::structural::{JsonType, Structural};
 
@@ -21,19 +21,7 @@ pub(super) fn schema(name: &str, of: &Structural) -> (Arc<Schema>, StructId) {
 }
 
 fn field(shape: Shape) -> Field {
-    Field {
-        shape,
-        go_type: String::new(),
-        pointer: true,
-        omit_empty: true,
-        omit_zero: false,
-        required: false,
-        patch: PatchStrategy::default(),
-        list_type: ListType::Unset,
-        map_type: MapType::Unset,
-        default: None,
-        proto: None,
-    }
+    Field { pointer: true, ..Field::new(shape) }
 }
 
 fn structure(schema: &mut Schema, name: &str, of: &Structural) -> StructId {

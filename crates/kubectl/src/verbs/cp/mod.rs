@@ -85,7 +85,7 @@ impl Cp {
         let kind = kube.discovery().await?.of_kind("v1", "Pod")?;
         let pod = kube.get(kind.target(&namespace, place.pod.as_deref().unwrap_or_default())).await?;
         let container = pods::container(&pod, self.container.as_deref(), false)?;
-        Ok(PodRef { namespace, name: pod.name().to_owned(), container, ..PodRef::default() })
+        Ok(pods::reference(&pod, container))
     }
 
     async fn start(&self, kube: &Kube, pod: &PodRef, command: &[&str], stdin: bool) -> Result<Remote, Error> {

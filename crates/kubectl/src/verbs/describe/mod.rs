@@ -56,7 +56,7 @@ use crate::discovery::{Discovery, Resource};
 use crate::error::Error;
 use crate::kube::{Info, Kube};
 use crate::output;
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 pub(super) use deployment::REVISION;
 pub(super) use events::interval;
 pub(super) use role::compact_lines as compact_rules;
@@ -354,13 +354,11 @@ impl Describe {
     }
 
     async fn infos(&self, kube: &Kube) -> Result<Vec<Info>, Error> {
-        let selectors = Selectors { selector: self.selector.clone(), ..Selectors::default() };
         let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &selectors,
+            labels: &self.selector,
             all: true,
             all_namespaces: self.all_namespaces,
+            ..Selection::new(&self.words, &self.files)
         };
         resource_builder::resolve(kube, &selection).await
     }

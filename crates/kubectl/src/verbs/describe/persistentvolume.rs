@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Subject;
-use super::text::{Text, age, bracketed, items, joined, text};
+use super::text::{Text, bracketed, items, joined, text};
 use super::volumes;
 
 pub(super) fn write(out: &mut Text, subject: &Subject<'_>) {
@@ -13,14 +13,7 @@ pub(super) fn write(out: &mut Text, subject: &Subject<'_>) {
     out.metadata(object);
     out.field("Finalizers", bracketed(&metadata["finalizers"]));
     out.field("StorageClass", super::persistentvolumeclaim::class(object));
-    if metadata.get("deletionTimestamp").is_some() {
-        out.field(
-            "Status",
-            format_args!("Terminating (lasts {})", age(&metadata["deletionTimestamp"], subject.now)),
-        );
-    } else {
-        out.field("Status", text(&status["phase"]));
-    }
+    super::persistentvolumeclaim::phase(out, subject);
     match spec.get("claimRef") {
         Some(claim) => {
             out.field("Claim", format_args!("{}/{}", text(&claim["namespace"]), text(&claim["name"])));

@@ -17,20 +17,23 @@ pub(super) fn class(object: &Value) -> &str {
     noted.as_str().unwrap_or_else(|| text(&object["spec"]["storageClassName"]))
 }
 
+/// The state of a claim or a volume.
+pub(super) fn phase(out: &mut Text, subject: &Subject<'_>) {
+    let deleted = &subject.object["metadata"]["deletionTimestamp"];
+    if deleted.is_null() {
+        out.field("Status", text(&subject.object["status"]["phase"]));
+    } else {
+        out.field("Status", format_args!("Terminating (lasts {})", age(deleted, subject.now)));
+    }
+}
+
 pub(super) fn write(out: &mut Text, subject: &Subject<'_>) {
     let claim = subject.object;
     let (metadata, status) = (&claim["metadata"], &claim["status"]);
     out.field("Name", text(&metadata["name"]));
     out.field("Namespace", text(&metadata["namespace"]));
     out.field("StorageClass", class(claim));
-    if metadata.get("deletionTimestamp").is_some() {
-        out.field(
-            "Status",
-            format_args!("Terminating (lasts {})", age(&metadata["deletionTimestamp"], subject.now)),
-        );
-    } else {
-        out.field("Status", text(&status["phase"]));
-    }
+    phase(out, subject);
     out.field("Volume", text(&claim["spec"]["volumeName"]));
     out.metadata(claim);
     out.field("Finalizers", bracketed(&metadata["finalizers"]));

@@ -11,7 +11,7 @@ use crate::changes::{self, DryRun, How};
 use crate::error::Error;
 use crate::kube::{Info, Kube, parse_duration};
 use crate::output::{self, Format};
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 #[derive(Args)]
 pub(crate) struct Rollout {
@@ -112,14 +112,8 @@ impl Which {
         if self.words.is_empty() && self.files.filenames.is_empty() {
             return Err(Error::said("required resource not specified"));
         }
-        let selectors = Selectors { selector: self.selector.clone(), ..Selectors::default() };
-        let selection = Selection {
-            words: &self.words,
-            files: &self.files,
-            selectors: &selectors,
-            all: true,
-            all_namespaces: false,
-        };
+        let selection =
+            Selection { labels: &self.selector, all: true, ..Selection::new(&self.words, &self.files) };
         resource_builder::resolve(kube, &selection).await
     }
 }

@@ -33,13 +33,7 @@ pub(super) async fn follow(kube: &Kube, info: &Info, revision: i64, watch: bool)
                             return Ok(());
                         }
                     }
-                    pb::watch_event::Type::Error => {
-                        let status = serde_json::from_slice(&event.json).ok();
-                        let status = status.as_ref().and_then(api::Status::from_json);
-                        return Err(status
-                            .unwrap_or_else(|| api::Status::internal("the watch failed"))
-                            .into());
-                    }
+                    pb::watch_event::Type::Error => return Err(client::watch::failure(&event.json).into()),
                     pb::watch_event::Type::Bookmark | pb::watch_event::Type::Unspecified => {}
                 }
             }

@@ -14,7 +14,7 @@ use crate::changes::How;
 use crate::error::Error;
 use crate::kube::{Info, Kube};
 use crate::pods;
-use crate::resource_builder::{self, Files, Selection, Selectors};
+use crate::resource_builder::{self, Files, Selection};
 
 #[derive(Args)]
 pub(crate) struct Set {
@@ -59,14 +59,8 @@ impl Which {
                 "one or more resources must be specified as <resource> <name> or <resource>/<name>",
             ));
         }
-        let selectors = Selectors { selector: self.selector.clone(), ..Selectors::default() };
-        let selection = Selection {
-            words,
-            files: &self.files,
-            selectors: &selectors,
-            all: self.all,
-            all_namespaces: false,
-        };
+        let selection =
+            Selection { labels: &self.selector, all: self.all, ..Selection::new(words, &self.files) };
         resource_builder::resolve(kube, &selection).await
     }
 }
