@@ -1,6 +1,8 @@
 //! JSONPath in kubectl's dialect: text with `{...}` parts, `range`, filters,
 //! slices, unions, recursive descent, and dots escaped by `\`.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 
 /// A template that cannot be read.
@@ -8,9 +10,16 @@ use serde_json::Value;
 #[error("error parsing jsonpath: {0}")]
 pub struct BadPath(String);
 
+/// How deep filters and ranges may nest.
+const DEEPEST: u32 = 32;
+
 /// A template that was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Template(Vec<Node>);
+pub struct Template {
+    nodes: Vec<Node>,
+    /// How many values one use may visit.
+    limit: usize,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
@@ -46,26 +55,37 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, BadPath> {
         let braced = if text.contains('{') { text.to_owned() } else { format!("{{{}}}", rooted(text)) };
         let mut pieces = pieces(&braced)?.into_iter();
-        let nodes = nodes(&mut pieces, false)?;
-        Ok(Self(nodes))
+        Ok(Self { nodes: nodes(&mut pieces, 0)?, limit: usize::MAX })
+    }
+
+    /// The same template, for one whose author is not trusted: a use ends after
+    /// it visited this many values, with what was found by then.
+    #[must_use]
+    pub fn limited_to(self, values: usize) -> Self {
+        Self { limit: values, ..self }
     }
 
     /// The text that the template makes of a value; what is missing is empty.
     #[must_use]
     pub fn print(&self, root: &Value) -> String {
         let mut out = String::new();
-        print(&self.0, root, root, &mut out);
+        self.walk(root).print(&self.nodes, root, &mut out);
         out
     }
 
     /// What the template's paths find.
     #[must_use]
     pub fn values<'a>(&self, root: &'a Value) -> Vec<&'a Value> {
-        let paths = self.0.iter().filter_map(|node| match node {
-            Node::Path(steps) => Some(walk(steps, root, root)),
+        let walk = self.walk(root);
+        let paths = self.nodes.iter().filter_map(|node| match node {
+            Node::Path(steps) => Some(walk.along(steps, root)),
             _ => None,
         });
         paths.flatten().collect()
+    }
+
+    const fn walk<'a>(&self, root: &'a Value) -> Walk<'a> {
+        Walk { root, left: Cell::new(self.limit) }
     }
 }
 
@@ -117,7 +137,13 @@ fn code_end(text: &str) -> Option<usize> {
     None
 }
 
-fn nodes(pieces: &mut std::vec::IntoIter<Piece>, inside: bool) -> Result<Vec<Node>, BadPath> {
+/// Passes one level down.
+fn deeper(depth: u32) -> Result<u32, BadPath> {
+    if depth < DEEPEST { Ok(depth + 1) } else { Err(bad(format!("nested deeper than {DEEPEST} levels"))) }
+}
+
+fn nodes(pieces: &mut std::vec::IntoIter<Piece>, depth: u32) -> Result<Vec<Node>, BadPath> {
+    let inside = depth > 0;
     let mut found = Vec::new();
     while let Some(piece) = pieces.next() {
         match piece {
@@ -127,11 +153,11 @@ fn nodes(pieces: &mut std::vec::IntoIter<Piece>, inside: bool) -> Result<Vec<Nod
             }
             Piece::Code(code) => match code.strip_prefix("range ") {
                 Some(path) => {
-                    let steps = steps(path.trim())?;
-                    found.push(Node::Range(steps, nodes(pieces, true)?));
+                    let steps = steps(path.trim(), 0)?;
+                    found.push(Node::Range(steps, nodes(pieces, deeper(depth)?)?));
                 }
                 None if code.starts_with(['"', '\'']) => found.push(Node::Text(unquote(&code)?)),
-                None => found.push(Node::Path(steps(&code)?)),
+                None => found.push(Node::Path(steps(&code, 0)?)),
             },
         }
     }
@@ -161,7 +187,7 @@ fn unquote(text: &str) -> Result<String, BadPath> {
     Ok(out)
 }
 
-fn steps(path: &str) -> Result<Vec<Step>, BadPath> {
+fn steps(path: &str, depth: u32) -> Result<Vec<Step>, BadPath> {
     let mut found = Vec::new();
     let mut rest = path;
     while let Some(c) = rest.chars().next() {
@@ -177,7 +203,7 @@ fn steps(path: &str) -> Result<Vec<Step>, BadPath> {
             }
             '[' => {
                 let end = bracket_end(rest).ok_or_else(|| bad("unterminated array"))?;
-                found.push(bracket(rest[1..end].trim())?);
+                found.push(bracket(rest[1..end].trim(), depth)?);
                 rest = &rest[end + 1..];
             }
             '.' if rest.starts_with("..") => {
@@ -244,12 +270,12 @@ fn bracket_end(text: &str) -> Option<usize> {
     None
 }
 
-fn bracket(inner: &str) -> Result<Step, BadPath> {
+fn bracket(inner: &str, depth: u32) -> Result<Step, BadPath> {
     if inner == "*" {
         return Ok(Step::All);
     }
     if let Some(filter) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
-        return condition(filter.trim());
+        return condition(filter.trim(), deeper(depth)?);
     }
     if inner.starts_with(['\'', '"']) {
         return Ok(Step::Fields(inner.split(',').map(|one| unquote(one.trim())).collect::<Result<_, _>>()?));
@@ -267,18 +293,18 @@ fn bracket(inner: &str) -> Result<Step, BadPath> {
     Ok(Step::Indices(inner.split(',').map(number).collect::<Result<_, _>>()?))
 }
 
-fn condition(text: &str) -> Result<Step, BadPath> {
+fn condition(text: &str, depth: u32) -> Result<Step, BadPath> {
     for operator in ["==", "!=", "<=", ">=", "<", ">"] {
         if let Some((left, right)) = text.split_once(operator) {
-            return Ok(Step::Filter(operand(left.trim())?, operator, operand(right.trim())?));
+            return Ok(Step::Filter(operand(left.trim(), depth)?, operator, operand(right.trim(), depth)?));
         }
     }
-    Ok(Step::Exists(operand(text)?))
+    Ok(Step::Exists(operand(text, depth)?))
 }
 
-fn operand(text: &str) -> Result<Operand, BadPath> {
+fn operand(text: &str, depth: u32) -> Result<Operand, BadPath> {
     if text.starts_with(['@', '$', '.']) {
-        return Ok(Operand::Path(steps(text)?));
+        return Ok(Operand::Path(steps(text, depth)?));
     }
     if text.starts_with(['\'', '"']) {
         return Ok(Operand::Literal(unquote(text)?.into()));
@@ -286,64 +312,118 @@ fn operand(text: &str) -> Result<Operand, BadPath> {
     serde_json::from_str(text).map(Operand::Literal).map_err(|_| bad(format!("unrecognized literal {text}")))
 }
 
-fn walk<'a>(steps: &[Step], root: &'a Value, from: &'a Value) -> Vec<&'a Value> {
-    let mut current = vec![from];
-    for step in steps {
-        let mut next = Vec::new();
-        for value in current {
-            take(step, root, value, &mut next);
-        }
-        current = next;
-    }
-    current
+/// One use of a template on a value.
+struct Walk<'a> {
+    root: &'a Value,
+    /// How many more values may be visited.
+    left: Cell<usize>,
 }
 
-fn take<'a>(step: &Step, root: &'a Value, value: &'a Value, next: &mut Vec<&'a Value>) {
-    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let at = |index: i64| {
-        let index = if index < 0 { index + i64::try_from(items.len()).ok()? } else { index };
-        items.get(usize::try_from(index).ok()?)
-    };
-    match step {
-        Step::Root => next.push(root),
-        Step::Field(name) => next.extend(value.get(name)),
-        Step::Fields(names) => next.extend(names.iter().filter_map(|name| value.get(name))),
-        Step::All => match value {
-            Value::Object(map) => next.extend(map.values()),
-            _ => next.extend(items),
-        },
-        Step::Recursive => descend(value, next),
-        Step::Indices(indices) => next.extend(indices.iter().filter_map(|index| at(*index))),
-        Step::Slice(start, end, step) => {
-            let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-            let place = |index: i64| (if index < 0 { index + length } else { index }).clamp(0, length);
-            let mut index = place(start.unwrap_or(0));
-            let end = place(end.unwrap_or(length));
-            while index < end {
-                next.extend(at(index));
-                index += step;
+impl<'a> Walk<'a> {
+    /// What the steps lead to.
+    fn along(&self, steps: &[Step], from: &'a Value) -> Vec<&'a Value> {
+        let mut current = vec![from];
+        for step in steps {
+            let mut next = Vec::new();
+            for value in current {
+                self.take(step, value, &mut next);
+            }
+            current = next;
+        }
+        current
+    }
+
+    /// Counts a visit; false when there were too many.
+    fn may_visit(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn push(&self, found: impl IntoIterator<Item = &'a Value>, next: &mut Vec<&'a Value>) {
+        next.extend(found.into_iter().take_while(|_| self.may_visit()));
+    }
+
+    fn take(&self, step: &Step, value: &'a Value, next: &mut Vec<&'a Value>) {
+        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        let at = |index: i64| {
+            let index = if index < 0 { index + i64::try_from(items.len()).ok()? } else { index };
+            items.get(usize::try_from(index).ok()?)
+        };
+        match step {
+            Step::Root => self.push([self.root], next),
+            Step::Field(name) => self.push(value.get(name), next),
+            Step::Fields(names) => self.push(names.iter().filter_map(|name| value.get(name)), next),
+            Step::All => match value {
+                Value::Object(map) => self.push(map.values(), next),
+                _ => self.push(items, next),
+            },
+            Step::Recursive => self.descend(value, next),
+            Step::Indices(indices) => self.push(indices.iter().filter_map(|index| at(*index)), next),
+            Step::Slice(start, end, step) => {
+                let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                let place = |index: i64| {
+                    (if index < 0 { index.saturating_add(length) } else { index }).clamp(0, length)
+                };
+                let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(length)));
+                let places = std::iter::successors(Some(start), |index| index.checked_add(*step));
+                self.push(places.take_while(|index| *index < end).filter_map(at), next);
+            }
+            Step::Filter(left, operator, right) => {
+                let holds = |item: &&'a Value| {
+                    let sides = self.operand(left, item).zip(self.operand(right, item));
+                    sides.is_some_and(|(left, right)| holds(left, operator, right))
+                };
+                self.push(items.iter().take_while(|_| self.left.get() > 0).filter(holds), next);
+            }
+            Step::Exists(operand) => {
+                let exists = |item: &&'a Value| match operand {
+                    Operand::Literal(value) => !value.is_null(),
+                    Operand::Path(steps) => !self.along(steps, item).is_empty(),
+                };
+                self.push(items.iter().take_while(|_| self.left.get() > 0).filter(exists), next);
             }
         }
-        Step::Filter(left, operator, right) => next.extend(items.iter().filter(|item| {
-            let side = |operand: &Operand| match operand {
-                Operand::Literal(value) => Some(value.clone()),
-                Operand::Path(steps) => walk(steps, root, item).first().map(|value| (*value).clone()),
-            };
-            side(left).zip(side(right)).is_some_and(|(left, right)| holds(&left, operator, &right))
-        })),
-        Step::Exists(operand) => next.extend(items.iter().filter(|item| match operand {
-            Operand::Literal(value) => !value.is_null(),
-            Operand::Path(steps) => !walk(steps, root, item).is_empty(),
-        })),
     }
-}
 
-fn descend<'a>(value: &'a Value, next: &mut Vec<&'a Value>) {
-    next.push(value);
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| descend(item, next)),
-        Value::Object(map) => map.values().for_each(|item| descend(item, next)),
-        _ => {}
+    /// One side of a filter.
+    fn operand<'b>(&self, operand: &'b Operand, item: &'a Value) -> Option<&'b Value>
+    where
+        'a: 'b,
+    {
+        match operand {
+            Operand::Literal(value) => Some(value),
+            Operand::Path(steps) => self.along(steps, item).first().copied(),
+        }
+    }
+
+    fn descend(&self, value: &'a Value, next: &mut Vec<&'a Value>) {
+        if !self.may_visit() {
+            return;
+        }
+        next.push(value);
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.descend(item, next)),
+            Value::Object(map) => map.values().for_each(|item| self.descend(item, next)),
+            _ => {}
+        }
+    }
+
+    fn print(&self, nodes: &[Node], current: &'a Value, out: &mut String) {
+        for node in nodes {
+            match node {
+                Node::Text(text) => out.push_str(text),
+                Node::Path(steps) => {
+                    let texts: Vec<String> = self.along(steps, current).into_iter().map(plain).collect();
+                    out.push_str(&texts.join(" "));
+                }
+                Node::Range(steps, below) => {
+                    for value in self.along(steps, current) {
+                        self.print(below, value, out);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -361,23 +441,6 @@ fn holds(left: &Value, operator: &str, right: &Value) -> bool {
         "<=" => matches!(order, Some(Less | Equal)),
         ">" => order == Some(Greater),
         _ => matches!(order, Some(Greater | Equal)),
-    }
-}
-
-fn print(nodes: &[Node], root: &Value, current: &Value, out: &mut String) {
-    for node in nodes {
-        match node {
-            Node::Text(text) => out.push_str(text),
-            Node::Path(steps) => {
-                let texts: Vec<String> = walk(steps, root, current).into_iter().map(plain).collect();
-                out.push_str(&texts.join(" "));
-            }
-            Node::Range(steps, below) => {
-                for value in walk(steps, root, current) {
-                    print(below, root, value, out);
-                }
-            }
-        }
     }
 }
 
@@ -425,6 +488,24 @@ mod tests {
         for (template, expected) in table {
             assert_eq!(Template::parse(template).expect(template).print(&root), expected, "{template}");
         }
+    }
+
+    #[test]
+    fn an_untrusted_template_ends() {
+        let mut deep = json!(0);
+        for _ in 0..50 {
+            deep = json!([deep]);
+        }
+        // Each `..` multiplies what the one before found.
+        let template =
+            Template::parse(&format!("{{{}}}", "..*".repeat(12))).expect("read").limited_to(10_000);
+        assert!(template.values(&deep).len() <= 10_000);
+        let slice = Template::parse(&format!("{{[0:5:{}]}}", i64::MAX)).expect("read");
+        assert_eq!(slice.print(&json!([1, 2, 3])), "1");
+        let filters = format!("{{{}{}}}", "[?(@".repeat(100_000), ")]".repeat(100_000));
+        assert!(Template::parse(&filters).is_err());
+        let ranges = "{range .a}".repeat(100_000) + &"{end}".repeat(100_000);
+        assert!(Template::parse(&ranges).is_err());
     }
 
     #[test]

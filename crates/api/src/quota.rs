@@ -147,7 +147,10 @@ fn is_charged(pod: &Object, now: Timestamp) -> bool {
     let deleted = pod.deletion_timestamp().and_then(|time| time.parse::<Timestamp>().ok());
     match (deleted, grace) {
         // The time of deletion has the time given added already; upstream adds it again.
-        (Some(deleted), Some(grace)) => now <= deleted + jiff::SignedDuration::from_secs(grace),
+        (Some(deleted), Some(grace)) => {
+            // No such time: it never comes.
+            deleted.checked_add(jiff::SignedDuration::from_secs(grace)).map_or(true, |end| now <= end)
+        }
         _ => true,
     }
 }

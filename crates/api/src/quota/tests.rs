@@ -103,6 +103,14 @@ fn scopes_say_which_pods() {
 }
 
 #[test]
+fn a_grace_without_end_is_charged() {
+    let pod = object(json!({"metadata": {
+        "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": i64::MAX,
+    }}));
+    assert!(usage("", "pods", &pod, Timestamp::MAX).contains_key("pods"));
+}
+
+#[test]
 fn containers_say_what_is_limited() {
     let pod = object(json!({"spec": {"containers": [
         {"name": "b"}, {"name": "a", "resources": {"requests": {"cpu": "1"}}},

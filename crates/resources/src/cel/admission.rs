@@ -1,7 +1,13 @@
 //! The variables of expressions in admission: webhooks' match conditions, and
 //! policies.
 
+use std::collections::HashMap;
+
 use super::{Program, Type};
+
+/// How deep a declared variable's type may nest before it counts as any: variables
+/// are made of variables.
+const DEEPEST_TYPE: usize = 32;
 
 /// The type of a variable that every such expression has.
 #[must_use]
@@ -69,26 +75,26 @@ fn request() -> Type {
 #[derive(Debug, Default)]
 pub struct PolicyTypes {
     has_params: bool,
-    variables: Vec<(String, Type)>,
+    variables: HashMap<String, Type>,
 }
 
 impl PolicyTypes {
     /// Those of a policy with parameters, or without, that declares no variables yet.
     #[must_use]
-    pub const fn new(has_params: bool) -> Self {
-        Self { has_params, variables: Vec::new() }
+    pub fn new(has_params: bool) -> Self {
+        Self { has_params, variables: HashMap::new() }
     }
 
-    /// Declares a variable.
+    /// Declares a variable; the first of a name counts.
     pub fn declare(&mut self, name: &str, of: Type) {
-        self.variables.push((format!("variables.{name}"), of));
+        let of = if of.is_deeper_than(DEEPEST_TYPE) { Type::Dyn } else { of };
+        self.variables.entry(format!("variables.{name}")).or_insert(of);
     }
 
     /// The type of a variable.
     #[must_use]
     pub fn known(&self, name: &str) -> Option<Type> {
-        let own = self.variables.iter().find(|(known, _)| known == name);
-        own.map(|(_, of)| of.clone()).or_else(|| self.outside(name))
+        self.variables.get(name).cloned().or_else(|| self.outside(name))
     }
 
     /// The type of a variable in a match condition, which is asked before the

@@ -21,9 +21,14 @@ pub(super) struct Checker<'c> {
     pub(super) faults: Vec<Fault>,
 }
 
+/// How many faults are told.
+const MAX_FAULTS: usize = 10;
+
 impl Checker<'_> {
     fn fault(&mut self, at: usize, message: impl Into<String>) -> Type {
-        self.faults.push(Fault::new(at, message.into()));
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Fault::new(at, message.into()));
+        }
         Type::Dyn
     }
 
@@ -64,7 +69,7 @@ impl Checker<'_> {
             Expr::Map(entries) => {
                 let (mut keys, mut values) = (Vec::new(), Vec::new());
                 for (is_optional, key, value) in entries {
-                    keys.push(self.infer(key));
+                    keys.push(as_key(self.infer(key)));
                     let found = self.infer(value);
                     values.push(if *is_optional { inner(&found) } else { found });
                 }
@@ -245,6 +250,15 @@ fn literal(value: &Value) -> Type {
         Value::Double(_) => Type::Double,
         Value::Text(_) => Type::Text,
         Value::Bytes(_) => Type::Bytes,
+        _ => Type::Dyn,
+    }
+}
+
+/// The type of a key: what can be none fails when it is evaluated, and a type that
+/// held itself twice at every level would grow without bound.
+fn as_key(found: Type) -> Type {
+    match found {
+        Type::Bool | Type::Int | Type::Uint | Type::Double | Type::Text => found,
         _ => Type::Dyn,
     }
 }

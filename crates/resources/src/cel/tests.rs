@@ -218,6 +218,22 @@ fn hostile_sources_are_refused_or_bounded() {
 }
 
 #[test]
+fn hostile_types_stay_small() {
+    let keyed: String = (0..60).map(|at| format!("cel.bind(v{}, {{v{at}: v{at}}}, ", at + 1)).collect();
+    let source = format!("cel.bind(v0, 1, {keyed}v60.x + v60{})", ")".repeat(60));
+    assert!(run(&source).is_err(), "a map is no key");
+    let wrong = (0..60).map(|_| "nothing").collect::<Vec<_>>().join(" && ");
+    let told = run(&wrong).expect_err("not declared");
+    assert_eq!(told.matches("undeclared reference").count(), 10, "{told}");
+    let mut types = admission::PolicyTypes::new(false);
+    types.declare("v0", Type::Int);
+    for at in 0..100_000 {
+        let below = types.known(&format!("variables.v{at}")).expect("declared");
+        types.declare(&format!("v{}", at + 1), Type::list(below));
+    }
+}
+
+#[test]
 fn every_prefix_and_every_cut_is_answered() {
     let source = r#"object.l.all(i, i > 0 ? [?x, {'a': b'\x00é'}] : cel.bind(y, -1.5e3, "\u00e9" + r'\'))"#;
     for (at, _) in source.char_indices() {

@@ -68,6 +68,17 @@ impl Type {
         Self::Object(Arc::new(fields.into_iter().collect()))
     }
 
+    /// Whether types are nested in it deeper than `levels`.
+    pub(super) fn is_deeper_than(&self, levels: usize) -> bool {
+        let Some(below) = levels.checked_sub(1) else { return true };
+        match self {
+            Self::List(of) | Self::Optional(of) => of.is_deeper_than(below),
+            Self::Map(of) => of.0.is_deeper_than(below) || of.1.is_deeper_than(below),
+            Self::Object(fields) => fields.values().any(|of| of.is_deeper_than(below)),
+            _ => false,
+        }
+    }
+
     /// Whether `null` may stand for it.
     const fn takes_null(&self) -> bool {
         !matches!(

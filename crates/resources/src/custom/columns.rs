@@ -1,6 +1,5 @@
 //! The columns of a custom resource's table.
 
-use api::Object;
 use api::jsonpath::Template;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -28,7 +27,6 @@ pub(super) fn of(version: &Value) -> Result<Vec<Printed>, String> {
         priority: i32::try_from(priority).unwrap_or_default(),
     };
     let mut columns = vec![Printed { heading: heading("Name", "string", "name", 0), source: Source::Name }];
-    let parse = |path: &str| Template::parse(path).map_err(|error| format!("{path}: {error}"));
     let wanted = version.list("additionalPrinterColumns");
     for one in wanted {
         columns.push(Printed {
@@ -38,24 +36,24 @@ pub(super) fn of(version: &Value) -> Result<Vec<Printed>, String> {
                 one.text("format"),
                 one.int("priority").unwrap_or(0),
             ),
-            source: Source::Path(parse(one.text("jsonPath"))?),
+            source: Source::Path(super::path(one.text("jsonPath"))?),
         });
     }
     if wanted.is_empty() {
-        let source = Source::Path(parse(".metadata.creationTimestamp")?);
+        let source = Source::Path(super::path(".metadata.creationTimestamp")?);
         columns.push(Printed { heading: heading("Age", "date", "", 0), source });
     }
     Ok(columns)
 }
 
 impl Printed {
-    pub(super) fn cell(&self, object: &Object, now: Timestamp) -> Value {
+    /// The cell of an object.
+    pub(super) fn cell(&self, object: &Value, now: Timestamp) -> Value {
         let template = match &self.source {
-            Source::Name => return object.name().into(),
+            Source::Name => return object.below(&["metadata", "name"]).clone(),
             Source::Path(template) => template,
         };
-        let root = Value::Object(object.as_map().clone());
-        let Some(found) = template.values(&root).first().map(|found| (*found).clone()) else {
+        let Some(found) = template.values(object).first().map(|found| (*found).clone()) else {
             return Value::Null;
         };
         match (self.heading.kind.as_str(), found) {

@@ -30,6 +30,8 @@ use structural::Structural;
 
 /// What clients may do to custom resources.
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// How many values a definition's path may visit in one object.
+const MOST_VISITED: usize = 10_000;
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 fn words(list: &[&str]) -> Vec<String> {
@@ -78,6 +80,12 @@ fn priority(name: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     (rank, major, minor, std::cmp::Reverse(name.to_owned()))
 }
 
+/// A path of a definition, whose author may mean harm.
+fn path(text: &str) -> Result<Template, String> {
+    let template = Template::parse(text).map_err(|error| format!("{text}: {error}"))?;
+    Ok(template.limited_to(MOST_VISITED))
+}
+
 /// Checks a value of an object against a schema.
 pub(crate) fn check(map: &serde_json::Map<String, Value>, of: &Structural) -> api::ErrorList {
     validate::validate(map, of)
@@ -98,9 +106,8 @@ fn descriptor(
     let columns = columns::of(version)?;
     let mut selectable = Vec::new();
     for field in version.list("selectableFields") {
-        let path = field.text("jsonPath");
-        let template = Template::parse(path).map_err(|error| format!("{path}: {error}"))?;
-        selectable.push((path.trim_start_matches('.').to_owned(), template));
+        let text = field.text("jsonPath");
+        selectable.push((text.trim_start_matches('.').to_owned(), path(text)?));
     }
     let shape = ownership::schema(&format!("{group}/{name}.{kind}"), &structural);
     let api_version = format!("{group}/{name}");

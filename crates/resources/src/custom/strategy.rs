@@ -144,7 +144,8 @@ impl Strategy for Custom {
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
-        self.columns.iter().map(|column| column.cell(object, now)).collect()
+        let root = Value::Object(object.as_map().clone());
+        self.columns.iter().map(|column| column.cell(&root, now)).collect()
     }
 
     fn from_stored(&self, object: &mut Object) {

@@ -162,6 +162,18 @@ fn values_are_checked_with_upstreams_words() {
 }
 
 #[test]
+fn what_is_nested_is_checked_once_a_level() {
+    let mut document = json!({"type": "integer", "maximum": 1});
+    for _ in 0..60 {
+        document = json!({"allOf": [document]});
+    }
+    document["type"] = "object".into();
+    let structural = Structural::read(&json!({"type": "object", "allOf": [document]}));
+    let found = check(widget(json!({})).as_map(), &structural);
+    assert!(!found.is_empty(), "an object is no integer");
+}
+
+#[test]
 fn parts_and_generations_are_kept_apart() {
     let kind = kind();
     let mut old = widget(json!({"size": 1}));

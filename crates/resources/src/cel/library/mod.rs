@@ -17,6 +17,9 @@ use super::value::{Key, Value};
 
 /// Calls an operator or a function.
 pub(super) fn call(run: &Run<'_>, name: &str, args: &[Value]) -> Option<Outcome> {
+    if let Err(error) = run.charge_text(args.iter().map(bytes).sum()) {
+        return Some(Err(error));
+    }
     operators(run, name, args)
         .or_else(|| numbers::call(name, args))
         .or_else(|| strings::call(run, name, args))
@@ -26,6 +29,15 @@ pub(super) fn call(run: &Run<'_>, name: &str, args: &[Value]) -> Option<Outcome>
         .or_else(|| net::call(name, args))
         .or_else(|| named_formats::call(run, name, args))
         .or_else(|| optionals(name, args))
+}
+
+/// The bytes that a function goes through for an argument, whatever it asks of them.
+fn bytes(of: &Value) -> usize {
+    match of {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    }
 }
 
 fn operators(run: &Run<'_>, name: &str, args: &[Value]) -> Option<Outcome> {

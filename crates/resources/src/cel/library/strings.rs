@@ -5,16 +5,8 @@ use crate::cel::eval::{Outcome, Run, failed};
 use crate::cel::value::Value;
 
 pub(super) fn call(run: &Run<'_>, name: &str, args: &[Value]) -> Option<Outcome> {
-    let bytes = |value: &Value| match value {
-        Value::Text(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        _ => 0,
-    };
     if !matches!(args.first(), Some(Value::Text(_) | Value::Bytes(_))) {
         return None;
-    }
-    if let Err(error) = run.charge_text(args.iter().map(bytes).sum()) {
-        return Some(Err(error));
     }
     ask(run, name, args).or_else(|| change(run, name, args)).or_else(|| find(run, name, args))
 }
