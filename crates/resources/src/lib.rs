@@ -9,6 +9,7 @@
 //! This crate knows nothing of HTTP, gRPC or storage, and reads no clock. Start
 //! reading in [`descriptor`], then [`strategy`], then any file in `kinds/`.
 
+pub mod amounts;
 pub mod catalogue;
 pub mod custom;
 pub mod descriptor;
@@ -17,6 +18,7 @@ pub mod kinds;
 pub mod metadata;
 pub mod names;
 pub mod openapi;
+pub mod quota;
 mod report;
 pub mod strategy;
 mod tables;

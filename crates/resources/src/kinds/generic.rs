@@ -19,6 +19,8 @@ pub(super) struct Generic {
     status: Option<StructId>,
     /// Rules of its own.
     validate: Option<fn(&Object) -> ErrorList>,
+    /// Rules of its own for a change, the new object first.
+    validate_update: Option<fn(Part<'_>, &Object, &Object) -> ErrorList>,
     creates_on_update: bool,
     needs_version: bool,
 }
@@ -32,6 +34,7 @@ impl Generic {
             name: names::dns_subdomain,
             status: None,
             validate: None,
+            validate_update: None,
             creates_on_update: false,
             needs_version: false,
         }
@@ -64,6 +67,10 @@ impl Strategy for Generic {
 
     fn validate(&self, object: &Object) -> ErrorList {
         self.validate.map_or_else(ErrorList::new, |rules| rules(object))
+    }
+
+    fn validate_update(&self, part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
+        self.validate_update.map_or_else(ErrorList::new, |rules| rules(part, new, old))
     }
 
     fn creates_on_update(&self) -> bool {
@@ -104,6 +111,21 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("", "podtemplates") => Some(super::workload::pod_template),
         ("apps", "statefulsets") => Some(super::workload::stateful_set),
         ("batch", "cronjobs") => Some(super::job::cron_job),
+        ("", "limitranges") => Some(super::limits::limit_range),
+        ("", "resourcequotas") => Some(super::limits::resource_quota),
+        ("", "persistentvolumeclaims") => Some(super::claims::claim),
+        ("scheduling.k8s.io", "priorityclasses") => Some(super::classes::priority_class),
+        ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class),
+        ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class),
+        _ => None,
+    };
+    kind.validate_update = match (group, resource) {
+        ("apps", "statefulsets") => Some(super::workload::stateful_set_update),
+        ("", "resourcequotas") => Some(super::limits::resource_quota_update),
+        ("", "persistentvolumeclaims") => Some(super::claims::claim_update),
+        ("scheduling.k8s.io", "priorityclasses") => Some(super::classes::priority_class_update),
+        ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class_update),
+        ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class_update),
         _ => None,
     };
     kind.creates_on_update =

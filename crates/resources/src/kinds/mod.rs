@@ -6,6 +6,8 @@
 mod autoscaler;
 mod cells;
 mod certificates;
+mod claims;
+mod classes;
 mod config;
 pub mod custom_resource_definition;
 mod defaults;
@@ -13,6 +15,7 @@ mod endpoints;
 mod event;
 mod generic;
 mod job;
+mod limits;
 mod namespace;
 mod node;
 pub mod pod;

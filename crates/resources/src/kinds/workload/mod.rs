@@ -4,6 +4,7 @@
 mod daemon_set;
 mod deployment;
 mod replica_set;
+mod stateful_set;
 
 use api::{ErrorList, Object, Path};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 pub(super) use daemon_set::DaemonSet;
 pub(super) use deployment::Deployment;
 pub(super) use replica_set::ReplicaSet;
+pub(super) use stateful_set::{stateful_set, stateful_set_update};
 
 use super::cells::selector_text;
 use super::pod::{scheduling, spec};
@@ -141,18 +143,6 @@ fn collisions(new: &Object, old: &Object, errors: &mut ErrorList) {
             errors.invalid(&path.child("collisionCount"), now, "cannot be decremented");
         }
     }
-}
-
-/// Rules for stateful sets, as far as they are those of every workload.
-pub(super) fn stateful_set(object: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let (spec, path) = (object.field("spec"), Path::new("spec"));
-    errors.not_negative(spec, "replicas", &path);
-    for field in POSITIVE_INT {
-        errors.not_negative(spec, field, &path);
-    }
-    selected_template(object, "statefulset", "StatefulSet", &mut errors);
-    errors
 }
 
 /// Rules for pod templates as objects.
