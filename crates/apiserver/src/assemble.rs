@@ -13,12 +13,12 @@ use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
 use crate::admission::Chain;
-use crate::authn::{Authenticator, Tokens};
+use crate::authn::{Authenticator, BootstrapTokens, Tokens};
 use crate::authz::Authorizer;
 use crate::bootstrap::{self, Endpoint};
 use crate::cache;
 use crate::config::Flags;
-use crate::connect::{Connector, Kubelets};
+use crate::connect::{Connector, Kubelets, Outward};
 use crate::definitions;
 use crate::front::Front;
 use crate::gate::Gate;
@@ -68,17 +68,17 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     );
     let own_service = addresses.first().context("--service-cluster-ip-range has no usable address")?;
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
-    let admission = Chain::built_in(&cache);
+    let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
+    let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
+    let admission = Chain::built_in(&cache, &kinds, outward);
     let registry =
         Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
-    let gate = Arc::new(Gate::new(
-        registry,
-        Authenticator::new(tokens, Arc::clone(&shell.clock)),
-        Authorizer::new(&cache),
-    ));
-    let connector = Arc::new(Connector::new(Arc::new(Kubelets::new(kubelet_files(flags)))));
+    let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
+    let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
+    let gate = Arc::new(Gate::new(registry, authenticator, Authorizer::new(&cache)));
+    let connector = Arc::new(Connector::new(kubelets));
     let rest =
         Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
     let services = Services::new(&gate, &connector, &shell.shutdown);

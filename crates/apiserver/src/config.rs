@@ -52,6 +52,9 @@ pub struct Flags {
     /// Audiences of service account tokens; the issuer where none is given.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub api_audiences: Vec<String>,
+    /// Take bootstrap tokens: secrets in kube-system with which nodes join.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_bootstrap_token_auth: bool,
     /// CA that signed the kubelets' serving certificates, PEM.
     #[arg(long, value_name = "FILE")]
     pub kubelet_certificate_authority: PathBuf,

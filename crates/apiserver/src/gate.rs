@@ -160,6 +160,31 @@ impl Gate {
         Ok(Allowed { address, subresource })
     }
 
+    /// Asks admission whether a connection to an object may be made, with the options
+    /// with which it is asked for.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn admit_connection(
+        &self,
+        caller: &Caller,
+        allowed: &Allowed,
+        options: Object,
+    ) -> Result<(), Status> {
+        let subresource = allowed.subresource.as_ref();
+        let mut options = options;
+        options.set("apiVersion", "v1");
+        options.set("kind", subresource.map_or("", |one| one.kind.as_str()));
+        self.registry
+            .admit_connection(
+                caller,
+                &allowed.address,
+                subresource.map_or("", |one| one.name.as_str()),
+                options,
+            )
+            .await
+    }
+
     /// Reads one object, or a subresource of it.
     ///
     /// # Errors

@@ -17,7 +17,6 @@ pub mod front;
 pub mod gate;
 pub mod grpc;
 mod openapi;
-mod openapi_wire;
 pub mod registry;
 pub mod rest;
 mod reviews;

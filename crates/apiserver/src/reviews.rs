@@ -76,10 +76,11 @@ fn texts(value: Option<&Value>) -> Vec<String> {
 
 async fn token_status(gate: &Gate, review: &Object) -> Value {
     let audiences = texts(review.at(&["spec", "audiences"]));
-    let tokens = gate.authenticator().tokens();
-    match tokens.authenticate(review.text(&["spec", "token"]), &audiences).await {
+    let authenticator = gate.authenticator();
+    match authenticator.token(review.text(&["spec", "token"]), &audiences).await {
         Ok(user) => {
-            let audiences = if audiences.is_empty() { tokens.audiences().to_vec() } else { audiences };
+            let own = authenticator.tokens().audiences();
+            let audiences = if audiences.is_empty() { own.to_vec() } else { audiences };
             json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
         }
         Err(why) => {

@@ -221,3 +221,23 @@ async fn appliers_in_two_versions_of_one_kind_share() {
     let forced = apply(&rest, &base("v2"), "two&force=true", &second).await.json();
     assert_eq!((&forced["spec"]["maxReplicas"], &forced["spec"]["minReplicas"]), (&json!(7), &json!(2)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_generates_is_nobodys() {
+    let (_plane, rest) = plane().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let mut job = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}},
+    });
+    let made = rest.post(&format!("{jobs}?fieldManager=maker"), &job).await.expect("answers").json();
+    assert!(made["metadata"]["labels"]["job-name"] == "j", "{made}");
+    let spec = &owned(&made, "maker", "")["f:spec"];
+    assert!(spec.get("f:selector").is_none(), "{spec}");
+    assert!(spec["f:template"].get("f:metadata").is_none(), "{spec}");
+    // So a manager that takes over the fields, and applies them, generates nothing away.
+    job["spec"]["backoffLimit"] = json!(2);
+    let path = format!("{jobs}/j");
+    let applied = apply(&rest, &path, "maker&force=true", &job).await;
+    assert_eq!(applied.code, 200, "{}", applied.json());
+}

@@ -49,6 +49,12 @@ fn body_of(kind: &Descriptor) -> Value {
         "HorizontalPodAutoscaler" => {
             json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}})
         }
+        "ValidatingAdmissionPolicy" => json!({"spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["xs"],
+            }]},
+            "validations": [{"expression": "true"}],
+        }}),
         "StorageClass" => json!({"provisioner": "example.com/p"}),
         "RuntimeClass" => json!({"handler": "h"}),
         "PriorityClass" => json!({"value": 1}),

@@ -6,8 +6,12 @@ use std::sync::{Arc, OnceLock};
 use api::metav1::ObjectMeta;
 use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use api::types::batch::v1::Job;
+use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
-use api::types::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use api::types::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
+    ServiceAccount,
+};
 use api::types::discovery::v1::EndpointSlice;
 use api::{Metadata, metav1};
 use client::cached::{Cached, IndexTerms};
@@ -33,6 +37,8 @@ type Shared<K> = OnceLock<Arc<Cache<K>>>;
 #[derive(Default)]
 pub struct Caches {
     client: Option<Client>,
+    bootstrap_tokens: Shared<Secret>,
+    claims: Shared<PersistentVolumeClaim>,
     config_maps: Shared<ConfigMap>,
     controller_revisions: Shared<ControllerRevision>,
     daemon_sets: Shared<DaemonSet>,
@@ -44,8 +50,10 @@ pub struct Caches {
     nodes: Shared<Node>,
     pods: Shared<Pod>,
     replica_sets: Shared<ReplicaSet>,
+    resource_quotas: Shared<ResourceQuota>,
     service_accounts: Shared<ServiceAccount>,
     services: Shared<Service>,
+    signing_requests: Shared<CertificateSigningRequest>,
     slices: Shared<EndpointSlice>,
 }
 
@@ -112,6 +120,23 @@ impl Caches {
         self.of(&self.config_maps, scope, vec![])
     }
 
+    /// Bootstrap tokens, the only secrets that a controller reads.
+    #[must_use]
+    pub fn bootstrap_tokens(&self) -> Arc<Cache<Secret>> {
+        let scope = Scope {
+            namespace: "kube-system".to_owned(),
+            fields: "type=bootstrap.kubernetes.io/token".to_owned(),
+            ..Scope::default()
+        };
+        self.of(&self.bootstrap_tokens, scope, vec![])
+    }
+
+    /// Certificate signing requests.
+    #[must_use]
+    pub fn signing_requests(&self) -> Arc<Cache<CertificateSigningRequest>> {
+        self.of(&self.signing_requests, Scope::default(), vec![])
+    }
+
     /// Controller revisions.
     #[must_use]
     pub fn controller_revisions(&self) -> Arc<Cache<ControllerRevision>> {
@@ -167,6 +192,18 @@ impl Caches {
         let indexes: Vec<(&'static str, IndexTerms<Pod>)> =
             vec![(CONTROLLER, controller), (NAMESPACE, namespace), (TIED_TO, node), (TRACKED, tracking_job)];
         self.of(&self.pods, Scope::default(), indexes)
+    }
+
+    /// Claims of persistent volumes.
+    #[must_use]
+    pub fn claims(&self) -> Arc<Cache<PersistentVolumeClaim>> {
+        self.of(&self.claims, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Resource quotas.
+    #[must_use]
+    pub fn resource_quotas(&self) -> Arc<Cache<ResourceQuota>> {
+        self.of(&self.resource_quotas, Scope::default(), vec![(NAMESPACE, namespace)])
     }
 
     /// Replica sets.

@@ -57,6 +57,7 @@ pub const ALL: &[(&str, Start)] = &[
     ("job-controller", crate::job::start),
     ("endpointslice-controller", crate::endpointslice::start),
     ("endpoints-controller", crate::endpoints::start),
+    ("resourcequota-controller", crate::resource_quota::start),
     ("namespace-controller", crate::namespace::start),
     ("garbage-collector-controller", crate::garbage_collector::start),
     ("serviceaccount-controller", crate::service_account::start),
@@ -66,4 +67,8 @@ pub const ALL: &[(&str, Start)] = &[
     ("node-ipam-controller", crate::node_ipam::start),
     ("pod-garbage-collector-controller", crate::pod_gc::start),
     ("ttl-after-finished-controller", crate::ttl_after_finished::start),
+    ("certificatesigningrequest-approving-controller", crate::certificate_approval::start),
+    ("certificatesigningrequest-signing-controller", crate::certificate_signing::start),
+    ("certificatesigningrequest-cleaner-controller", crate::certificate_cleaner::start),
+    ("token-cleaner-controller", crate::token_cleaner::start),
 ];

@@ -36,6 +36,15 @@ pub struct Flags {
     /// Certificate to publish in each namespace.
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,
+    /// Certificate of the authority that signs approved requests, PEM.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// Key of that authority, PEM.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
+    pub cluster_signing_key_file: Option<PathBuf>,
+    /// Longest life of a certificate that is signed.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = seconds)]
+    pub cluster_signing_duration: std::time::Duration,
     /// Seconds without a sign of life after which a node counts as unhealthy.
     #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = seconds)]
     pub node_monitor_grace_period: std::time::Duration,
@@ -63,6 +72,9 @@ pub struct Flags {
     /// Namespaces worked on at a time.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,
+    /// Resource quotas worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
     /// Namespaces whose service accounts are worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_serviceaccount_syncs: usize,

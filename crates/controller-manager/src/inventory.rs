@@ -151,6 +151,8 @@ struct State {
     /// Every resource, and of those followed whether they were listed.
     kinds: Vec<Arc<Kind>>,
     listed: HashMap<Arc<Kind>, bool>,
+    /// Up to which revision what is known of a kind is complete.
+    revisions: HashMap<Arc<Kind>, u64>,
 }
 
 /// Told of each change: as it was, as it is.
@@ -197,6 +199,12 @@ impl Inventory {
     #[must_use]
     pub fn kinds(&self) -> Vec<Arc<Kind>> {
         self.state.read().kinds.clone()
+    }
+
+    /// The revision up to which the objects of a kind are known, once they were listed.
+    #[must_use]
+    pub fn revision(&self, kind: &Arc<Kind>) -> Option<u64> {
+        self.state.read().revisions.get(kind).copied()
     }
 
     /// The resource of an owner reference.
@@ -268,6 +276,10 @@ impl Inventory {
     }
 
     fn take(&self, kind: &Arc<Kind>, step: Step) -> bool {
+        let (Step::Listed { revision, .. }
+        | Step::Applied { revision, .. }
+        | Step::Deleted { revision, .. }
+        | Step::Progress { revision }) = step;
         match step {
             Step::Listed { items, .. } => {
                 self.replace(kind, items.iter().filter_map(|json| read(kind, json)).collect());
@@ -278,7 +290,12 @@ impl Inventory {
             }
             Step::Progress { .. } => {}
         }
-        self.state.read().listed.contains_key(kind)
+        let mut state = self.state.write();
+        let is_followed = state.listed.contains_key(kind);
+        if is_followed {
+            state.revisions.insert(Arc::clone(kind), revision);
+        }
+        is_followed
     }
 }
 
@@ -340,6 +357,7 @@ fn take_kinds(inventory: &Arc<Inventory>, kinds: Vec<Arc<Kind>>, client: &Client
         let mut state = inventory.state.write();
         let gone = state.listed.keys().filter(|kind| !kinds.contains(kind)).cloned().collect();
         state.listed.retain(|kind, _| kinds.contains(kind));
+        state.revisions.retain(|kind, _| kinds.contains(kind));
         gone
     };
     for kind in gone {

@@ -6,6 +6,9 @@
 //! crate `reconcile`. Start reading in [`controllers`], the table of all.
 
 pub mod caches;
+pub mod certificate_approval;
+pub mod certificate_cleaner;
+pub mod certificate_signing;
 pub mod controllers;
 pub mod daemonset;
 pub mod deployment;
@@ -24,13 +27,16 @@ pub mod owners;
 pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
+pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_pods;
+pub mod signing_requests;
 pub mod status;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
+pub mod token_cleaner;
 pub mod ttl_after_finished;
 
 use std::sync::Arc;

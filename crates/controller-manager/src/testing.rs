@@ -2,6 +2,7 @@
 
 use api::ObjectKey;
 use api::types::apps::v1::{Deployment, ReplicaSet};
+use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::core::v1::{Node, Pod};
 use clap::Parser as _;
 use jiff::Timestamp;
@@ -88,6 +89,38 @@ pub(crate) fn node(name: &str, changes: Value) -> Node {
     });
     api::patch::merge_patch(&mut node, changes);
     object(node)
+}
+
+/// A certificate request, PEM.
+pub(crate) fn certificate_request(name: &str, organizations: &[&str], hosts: &[&str]) -> String {
+    let key = rcgen::KeyPair::generate().expect("key");
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(hosts).expect("names");
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    // One name holds one value of each type; the second is given by number.
+    let numbered = [rcgen::DnType::OrganizationName, rcgen::DnType::CustomDnType(vec![2, 5, 4, 10])];
+    for (kind, value) in numbered.into_iter().zip(organizations) {
+        params.distinguished_name.push(kind, *value);
+    }
+    params.serialize_request(&key).expect("request").pem().expect("PEM")
+}
+
+/// A node's request for a client certificate, merged with changes.
+pub(crate) fn signing_request(pem: &str, changes: Value) -> CertificateSigningRequest {
+    use base64::Engine as _;
+    let mut request = json!({
+        "metadata": {"name": "csr", "uid": "uid-csr", "creationTimestamp": "2026-11-23T11:00:00Z"},
+        "spec": {
+            "request": base64::engine::general_purpose::STANDARD.encode(pem),
+            "signerName": crate::signing_requests::KUBELET_CLIENT,
+            "usages": ["digital signature", "client auth"],
+            "username": "system:bootstrap:abcdef",
+            "groups": ["system:bootstrappers", "system:authenticated"],
+        },
+    });
+    api::patch::merge_patch(&mut request, changes);
+    object(request)
 }
 
 /// One thing that a kubelet would do: start a pod, or end one that is being deleted.

@@ -2,7 +2,9 @@
 
 use api::types::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use api::types::batch::v1::Job;
-use api::types::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount};
+use api::types::core::v1::{
+    ConfigMap, Endpoints, Event, Namespace, Node, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+};
 use api::types::discovery::v1::EndpointSlice;
 use clap::Parser as _;
 use client::{Client, DeleteOptions, ListOptions, Patch};
@@ -192,6 +194,54 @@ async fn cleans_up(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is gone is given back to its quota.
+async fn recounts_quotas(client: &Client) -> anyhow::Result<()> {
+    client.create(&object::<Namespace>(json!({"metadata": {"name": "limited"}}))).await?;
+    let hard = json!({"hard": {"count/secrets": "1", "pods": "1"}});
+    let metadata = |name: &str| json!({"name": name, "namespace": "limited"});
+    let quota = json!({"metadata": metadata("q"), "spec": hard});
+    client.create(&object::<ResourceQuota>(quota)).await?;
+    let used = |amount: &'static str| async move {
+        let quota = client.get::<ResourceQuota>("limited", "q").await.ok()?;
+        let status = quota.status.map(|status| json!(status.used))?;
+        Some(status == json!({"count/secrets": amount, "pods": amount}))
+    };
+    eventually("the quota is known", || async { used("0").await == Some(true) }).await?;
+    let secret = |name: &str| object::<Secret>(json!({"metadata": metadata(name)}));
+    let pod = |name: &str| {
+        let spec = json!({"containers": [{"name": "c", "image": "i"}]});
+        object::<Pod>(json!({"metadata": metadata(name), "spec": spec}))
+    };
+    eventually("the account", || async { client.create(&pod("a")).await.is_ok() }).await?;
+    client.create(&secret("a")).await?;
+    assert_eq!(used("1").await, Some(true), "charged with the object");
+    for refused in [client.create(&secret("b")).await.err(), client.create(&pod("b")).await.err()] {
+        assert!(refused.is_some_and(|status| status.message.contains("exceeded quota: q")));
+    }
+    let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    client.delete::<Secret>("limited", "a", &now).await?;
+    client.delete::<Pod>("limited", "a", &now).await?;
+    eventually("what was used is free", || async { used("0").await == Some(true) }).await?;
+    client.create(&pod("b")).await?;
+    // Recounting beside creates frees nothing that is in use.
+    let limited = ListOptions { namespace: "limited".into(), ..ListOptions::default() };
+    for round in 0..10 {
+        eventually("there is room", || async {
+            let creates = (0..6).map(|number| {
+                let secret = secret(&format!("s{round}-{number}"));
+                async move { client.create(&secret).await.is_ok() }
+            });
+            futures::future::join_all(creates).await.contains(&true)
+        })
+        .await?;
+        let secrets = client.list::<Secret>(&limited).await?.items;
+        assert_eq!(secrets.len(), 1, "round {round}");
+        let name = secrets[0].metadata.name.as_deref().unwrap_or_default();
+        client.delete::<Secret>("limited", name, &now).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_become_what_they_say() -> anyhow::Result<()> {
     let plane = ControlPlane::start().await?;
@@ -214,6 +264,7 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
     furnishes(&client).await?;
     rolls_out(&client).await?;
     runs_jobs_and_daemons(&client).await?;
+    recounts_quotas(&client).await?;
     cleans_up(&client).await?;
 
     shell.shutdown.begin();

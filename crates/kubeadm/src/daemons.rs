@@ -37,6 +37,8 @@ pub struct ControlPlane {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
+    /// Where the API server listens.
+    pub bind: IpAddr,
     /// Addresses of pods.
     pub pod_range: String,
     /// Addresses of services.
@@ -60,7 +62,7 @@ impl ControlPlane {
             "kube-apiserver",
             &[
                 ("advertise-address", self.address.to_string()),
-                ("bind-address", self.address.to_string()),
+                ("bind-address", self.bind.to_string()),
                 ("secure-port", self.port.to_string()),
                 ("data-dir", text(&self.data)),
                 ("client-ca-file", pki("ca.crt")),
@@ -71,6 +73,7 @@ impl ControlPlane {
                 ("kubelet-certificate-authority", pki("ca.crt")),
                 ("kubelet-client-certificate", pki("apiserver-kubelet-client.crt")),
                 ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
+                ("enable-bootstrap-token-auth", "true".to_owned()),
                 ("service-cluster-ip-range", self.service_range.clone()),
             ],
         );
@@ -83,6 +86,8 @@ impl ControlPlane {
             &[
                 ("kubeconfig", kubeconfig("controller-manager.conf")),
                 ("root-ca-file", pki("ca.crt")),
+                ("cluster-signing-cert-file", pki("ca.crt")),
+                ("cluster-signing-key-file", pki("ca.key")),
                 ("allocate-node-cidrs", "true".to_owned()),
                 ("cluster-cidr", self.pod_range.clone()),
                 ("healthz-bind-address", health(10_257)),
@@ -113,6 +118,7 @@ impl ControlPlane {
                 ("kubeconfig", text(&self.kubeconfigs.join("kube-dns.conf"))),
                 ("bind-address", self.address.to_string()),
                 ("cluster-domain", domain.to_owned()),
+                ("healthz-bind-address", format!("{}:10254", self.health_address)),
             ],
         )
     }
@@ -139,10 +145,14 @@ pub struct Node {
     pub containerd: PathBuf,
     /// CNI plugins.
     pub cni_plugins: PathBuf,
-    /// CNI configuration and state.
-    pub cni: PathBuf,
+    /// CNI configuration.
+    pub cni_configuration: PathBuf,
+    /// What CNI plugins remember.
+    pub cni_cache: PathBuf,
     /// The cgroup below which pods run.
     pub cgroup_root: String,
+    /// When the node is under pressure; `None`: the kubelet's own thresholds.
+    pub eviction_hard: Option<String>,
     /// Archives of images that are loaded at start.
     pub image_archives: Option<PathBuf>,
     /// Addresses of pods, in the whole cluster.
@@ -151,6 +161,12 @@ pub struct Node {
     pub dns: IpAddr,
     /// The domain of cluster DNS.
     pub domain: String,
+    /// The serving certificate and its key.
+    pub serving: (PathBuf, PathBuf),
+    /// The node's own name resolution, where it is not `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// Where plain health endpoints are served, if at all.
+    pub health_address: Option<IpAddr>,
 }
 
 impl Node {
@@ -169,20 +185,26 @@ impl Node {
                 ("pod-logs-dir", text(&self.pod_logs)),
                 ("container-runtime-endpoint", text(&self.containerd)),
                 ("cni-bin-dir", text(&self.cni_plugins)),
-                ("cni-conf-dir", text(&self.cni.join("net.d"))),
-                ("cni-cache-dir", text(&self.cni.join("cache"))),
+                ("cni-conf-dir", text(&self.cni_configuration)),
+                ("cni-cache-dir", text(&self.cni_cache)),
                 ("cgroup-root", self.cgroup_root.clone()),
                 ("cluster-dns", self.dns.to_string()),
                 ("cluster-domain", self.domain.clone()),
                 ("client-ca-file", text(&self.pki.join("ca.crt"))),
-                ("tls-cert-file", text(&self.pki.join("kubelet.crt"))),
-                ("tls-private-key-file", text(&self.pki.join("kubelet.key"))),
+                ("tls-cert-file", text(&self.serving.0)),
+                ("tls-private-key-file", text(&self.serving.1)),
             ],
         );
+        if let Some(thresholds) = &self.eviction_hard {
+            kubelet.flags.push(("eviction-hard".to_owned(), thresholds.clone()));
+        }
         if let Some(archives) = &self.image_archives {
             kubelet.flags.push(("image-archives".to_owned(), text(archives)));
         }
-        let proxy = Daemon::new(
+        if let Some(file) = &self.resolv_conf {
+            kubelet.flags.push(("resolv-conf".to_owned(), text(file)));
+        }
+        let mut proxy = Daemon::new(
             "kube-proxy",
             &[
                 ("kubeconfig", text(&self.kubeconfigs.join("kube-proxy.conf"))),
@@ -190,6 +212,10 @@ impl Node {
                 ("cluster-cidr", self.pod_range.clone()),
             ],
         );
+        for (daemon, port) in [(&mut kubelet, 10_248), (&mut proxy, 10_256)] {
+            let health = self.health_address.map(|address| format!("{address}:{port}"));
+            daemon.flags.extend(health.map(|health| ("healthz-bind-address".to_owned(), health)));
+        }
         vec![kubelet, proxy]
     }
 }

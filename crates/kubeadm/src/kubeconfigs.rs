@@ -35,6 +35,31 @@ pub fn kubeconfig(
     api::yaml::format(&config).context("write a kubeconfig")
 }
 
+/// The text of a kubeconfig whose credentials are in a file that is replaced when
+/// the certificate is renewed.
+///
+/// # Errors
+/// A text that YAML cannot hold.
+pub fn with_file(
+    cluster: &str,
+    server: &str,
+    authority: &str,
+    user: &str,
+    file: &Path,
+) -> anyhow::Result<String> {
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let context = format!("{user}@{cluster}");
+    let config: Value = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": context,
+        "clusters": [{"name": cluster, "cluster": {
+            "server": server, "certificate-authority-data": encode(authority),
+        }}],
+        "users": [{"name": user, "user": {"client-certificate": file, "client-key": file}}],
+        "contexts": [{"name": context, "context": {"cluster": cluster, "user": user}}],
+    });
+    api::yaml::format(&config).context("write a kubeconfig")
+}
+
 /// Writes a kubeconfig if it is not there.
 ///
 /// # Errors

@@ -39,6 +39,8 @@ pub(crate) struct Kube {
     namespace: Option<String>,
     timeout: Option<String>,
     overrides: Overrides,
+    /// The name in managed fields.
+    manager: String,
     client: OnceCell<Client>,
     discovery: OnceCell<Discovery>,
 }
@@ -64,6 +66,7 @@ impl Kube {
                 key: text("client-key").map(PathBuf::from),
                 server_name: text("tls-server-name"),
             },
+            manager: text("field-manager").unwrap_or_else(|| manager_of(matches).to_owned()),
             client: OnceCell::new(),
             discovery: OnceCell::new(),
         }
@@ -176,7 +179,9 @@ impl Kube {
     }
 
     pub(crate) async fn client(&self) -> Result<&Client, Error> {
-        self.client.get_or_try_init(|| async { Ok(Client::new(&self.session()?, "kubectl")?) }).await
+        self.client
+            .get_or_try_init(|| async { Ok(Client::new(&self.session()?, self.manager.as_str())?) })
+            .await
     }
 
     pub(crate) async fn discovery(&self) -> Result<&Discovery, Error> {
@@ -301,6 +306,29 @@ fn flags_of_verb(matches: &ArgMatches) -> Vec<String> {
     own
 }
 
+/// What each verb is called in managed fields, as upstream has it.
+fn manager_of(matches: &ArgMatches) -> &'static str {
+    match matches.subcommand() {
+        Some(("apply", flags)) if !flags.get_flag("server_side") => "kubectl-client-side-apply",
+        Some((verb, _)) => match verb {
+            "annotate" => "kubectl-annotate",
+            "autoscale" => "kubectl-autoscale",
+            "create" => "kubectl-create",
+            "edit" => "kubectl-edit",
+            "expose" => "kubectl-expose",
+            "label" => "kubectl-label",
+            "patch" => "kubectl-patch",
+            "replace" => "kubectl-replace",
+            "rollout" => "kubectl-rollout",
+            "run" => "kubectl-run",
+            "set" => "kubectl-set",
+            "taint" => "kubectl-taint",
+            _ => "kubectl",
+        },
+        None => "kubectl",
+    }
+}
+
 /// Adds what a kubeconfig says that one before it does not.
 fn add(first: &mut Kubeconfig, more: Kubeconfig) {
     if first.current_context.is_empty() {
@@ -393,6 +421,15 @@ impl Info {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verbs_are_named_in_managed_fields() {
+        let manager = |line: &[&str]| Kube::from_flags(&crate::command().get_matches_from(line)).manager;
+        assert_eq!(manager(&["kubectl", "apply", "-f", "x"]), "kubectl-client-side-apply");
+        assert_eq!(manager(&["kubectl", "apply", "-f", "x", "--server-side"]), "kubectl");
+        assert_eq!(manager(&["kubectl", "label", "pod", "p", "a=b"]), "kubectl-label");
+        assert_eq!(manager(&["kubectl", "label", "pod", "p", "a=b", "--field-manager", "me"]), "me");
+    }
 
     #[test]
     fn a_verbs_own_flags_are_not_global_ones() {

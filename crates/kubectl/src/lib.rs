@@ -10,7 +10,7 @@ mod changes;
 mod clock;
 mod discovery;
 mod error;
-
+mod gotemplate;
 mod kube;
 mod output;
 mod pods;
@@ -84,6 +84,7 @@ pub fn command() -> Command {
         .arg(flag("client-certificate", "FILE", "The client's certificate"))
         .arg(flag("client-key", "FILE", "The client's key"))
         .arg(flag("tls-server-name", "NAME", "The name in the server's certificate"))
+        .arg(flag("field-manager", "NAME", "The name in the fields that are managed"))
         .arg(flag("request-timeout", "DURATION", "How long to wait for one request; 0 for ever"))
         .arg(
             Arg::new("verbosity")

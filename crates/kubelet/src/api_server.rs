@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::cluster::{Answer, Cluster, ClusterError, Happening, PodChange};
+use crate::cluster::{Answer, Cluster, ClusterError, Happening, PodChange, Source};
 use crate::pod::{self, PodId};
 
 /// The API server as seen by one node.
@@ -72,7 +72,7 @@ impl Reported {
                 changes.extend(pods.into_iter().map(PodChange::Set));
                 self.pods = now;
                 if !std::mem::replace(&mut self.has_listed, true) {
-                    changes.push(PodChange::Synced);
+                    changes.push(PodChange::Synced(Source::Api));
                 }
             }
             Step::Applied { json, .. } => {

@@ -9,7 +9,7 @@ use daemon::shell::Shell;
 
 use crate::api_server::ApiServer;
 use crate::cgroups::Cgroups;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PodChange, Source};
 use crate::config::Flags;
 use crate::images::registry::Registries;
 use crate::images::store::Store;
@@ -20,6 +20,8 @@ use crate::runtime::containerd::Containerd;
 use crate::runtime::files::Dns;
 use crate::runtime::{self, Runtime};
 use crate::server;
+use crate::sources;
+use crate::standalone::Standalone;
 use crate::status::writer::Writer;
 use crate::volumes::Volumes;
 use crate::worker::pods::Pods;
@@ -35,11 +37,7 @@ const CONTAINERD_RETRY: Duration = Duration::from_millis(100);
 pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
     let name = flags.node_name();
     let addresses = if flags.node_ip.is_empty() { facts::addresses() } else { flags.node_ip.clone() };
-    let session = client::kubeconfig::Session::from_file(&flags.kubeconfig)
-        .with_context(|| format!("kubeconfig {}", flags.kubeconfig.display()))?;
-    let client =
-        client::Client::new(&session, "kubelet").map_err(|status| anyhow::anyhow!(status.message))?;
-    let cluster: Arc<dyn Cluster> = Arc::new(ApiServer::new(client, &name));
+    let cluster = cluster(&flags, &name)?;
 
     let Some(containerd) = connect(&flags, &shell).await else { return Ok(()) };
     let cgroups = Cgroups::detect("/sys/fs/cgroup".as_ref(), &flags.cgroup_root);
@@ -61,23 +59,46 @@ pub async fn run(flags: Flags, shell: Shell) -> anyhow::Result<()> {
         writer: Writer::start(Arc::clone(&cluster)),
         addresses: addresses.clone(),
     });
-    let pods = Pods::new(tools);
-    let version = containerd.version().await?;
-    let identity = node::Identity::of(&flags, &name, &addresses, version)?;
-    let status = node::Reporter::new(identity, cluster.clone(), network, Arc::clone(&pods));
+    let pods = Pods::new(tools, &name);
+    let mut tasks =
+        vec![daemon::tasks::spawn("pods", Arc::clone(&pods).run(sources(&flags, &name, cluster.as_ref())))];
+    if flags.kubeconfig.is_some() {
+        let version = containerd.version().await?;
+        let identity = node::Identity::of(&flags, &name, &addresses, version)?;
+        let node = node::Reporter::new(identity, cluster.clone(), network, Arc::clone(&pods));
+        tasks.push(daemon::tasks::spawn("node", node.run()));
+    } else {
+        network.ensure_configuration(&flags.pod_cidr).context("configure the pod network")?;
+    }
     let served = server::serve(&flags, Arc::clone(&pods), shell.clone()).await?;
-    status.register().await;
-    let tasks = [
-        daemon::tasks::spawn("node-status", Arc::clone(&status).report()),
-        daemon::tasks::spawn("node-lease", status.renew_lease()),
-        daemon::tasks::spawn("pods", Arc::clone(&pods).run(cluster.watch_pods())),
-    ];
     shell.ready();
     shell.shutdown.begun().await;
     for task in tasks {
         task.abort();
     }
-    served.await.context("server")
+    match served {
+        Some(served) => served.await.context("server"),
+        None => Ok(()),
+    }
+}
+
+/// The API server, or its absence.
+fn cluster(flags: &Flags, name: &str) -> anyhow::Result<Arc<dyn Cluster>> {
+    let Some(kubeconfig) = &flags.kubeconfig else { return Ok(Arc::new(Standalone)) };
+    let session = client::kubeconfig::Session::from_file(kubeconfig)
+        .with_context(|| format!("kubeconfig {}", kubeconfig.display()))?;
+    let client =
+        client::Client::new(&session, "kubelet").map_err(|status| anyhow::anyhow!(status.message))?;
+    Ok(Arc::new(ApiServer::new(client, name)))
+}
+
+/// Where pods come from.
+fn sources(flags: &Flags, name: &str, cluster: &dyn Cluster) -> tokio::sync::mpsc::Receiver<PodChange> {
+    let files = match &flags.pod_manifest_path {
+        Some(path) => sources::files::watch(path.clone(), name),
+        None => sources::empty(Source::Files),
+    };
+    sources::merge(vec![files, cluster.watch_pods()])
 }
 
 /// Waits until containerd answers: it may start after us, or again while we
@@ -133,7 +154,11 @@ fn runtime_settings(flags: &Flags) -> anyhow::Result<runtime::Settings> {
 }
 
 fn registries(flags: &Flags) -> anyhow::Result<Registries> {
-    let mut registries = Registries { plain_http: flags.insecure_registry.clone(), ..Registries::default() };
+    let mut registries = Registries {
+        plain_http: flags.insecure_registry.clone(),
+        config: Some(flags.registry_config_dir.clone()),
+        ..Registries::default()
+    };
     for entry in &flags.registry_mirror {
         let (registry, mirror) = entry
             .split_once('=')

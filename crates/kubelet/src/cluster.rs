@@ -41,8 +41,17 @@ pub enum PodChange {
     Set(Arc<Pod>),
     /// The pod is gone.
     Gone(PodId),
-    /// Everything that there is has been reported once.
-    Synced,
+    /// Everything that this source has has been reported once.
+    Synced(Source),
+}
+
+/// Where pods come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The API server.
+    Api,
+    /// Manifests on this node.
+    Files,
 }
 
 /// What happened, for an Event object.

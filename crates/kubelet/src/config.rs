@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use daemon::shell::CommonFlags;
 
+use crate::node::thresholds::Thresholds;
+
 /// The node agent.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kubelet", version, about)]
@@ -13,9 +15,16 @@ pub struct Flags {
     /// What every daemon has.
     #[command(flatten)]
     pub common: CommonFlags,
-    /// How to reach the API server.
-    #[arg(long)]
-    pub kubeconfig: PathBuf,
+    /// How to reach the API server. Without it the node runs its manifests alone.
+    #[arg(long, required_unless_present = "pod_manifest_path",
+        requires_all = ["tls_cert_file", "tls_private_key_file", "client_ca_file"])]
+    pub kubeconfig: Option<PathBuf>,
+    /// Directory of manifests of static pods, or one manifest.
+    #[arg(long, alias = "static-pod-path")]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// Pod addresses of a node without an API server.
+    #[arg(long, value_delimiter = ',')]
+    pub pod_cidr: Vec<ipnet::IpNet>,
     /// The node's name; by default the machine's host name.
     #[arg(long)]
     pub hostname_override: Option<String>,
@@ -80,17 +89,21 @@ pub struct Flags {
     #[arg(long, default_value_t = 10250)]
     pub port: u16,
     /// Certificate to serve with.
-    #[arg(long)]
-    pub tls_cert_file: PathBuf,
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
     /// Its key.
-    #[arg(long)]
-    pub tls_private_key_file: PathBuf,
+    #[arg(long, requires = "client_ca_file")]
+    pub tls_private_key_file: Option<PathBuf>,
     /// The CA that signs the API server's client certificate.
-    #[arg(long)]
-    pub client_ca_file: PathBuf,
+    #[arg(long, requires = "tls_cert_file")]
+    pub client_ca_file: Option<PathBuf>,
     /// The name in the only client certificate that is accepted.
     #[arg(long, default_value = "kube-apiserver-kubelet-client")]
     pub client_name: String,
+    /// When the node is under pressure: memory.available and nodefs.available, as
+    /// quantities or percentages.
+    #[arg(long, default_value = "memory.available<100Mi,nodefs.available<10%")]
+    pub eviction_hard: Thresholds,
     /// Directory of image archives to import at start.
     #[arg(long)]
     pub image_archives: Option<PathBuf>,
@@ -100,6 +113,9 @@ pub struct Flags {
     /// Mirrors, REGISTRY=MIRROR, asked before the registry.
     #[arg(long, value_delimiter = ',')]
     pub registry_mirror: Vec<String>,
+    /// Directory of hosts.toml files, one folder a registry, as containerd has them.
+    #[arg(long, default_value = "/etc/containerd/certs.d")]
+    pub registry_config_dir: PathBuf,
     /// Rotate a container's log at this size, in bytes.
     #[arg(long, default_value_t = 10 << 20)]
     pub container_log_max_size: u64,
@@ -144,5 +160,8 @@ mod tests {
         assert_eq!(flags.node_ip.len(), 2);
         assert_eq!(flags.containerd_socket(), PathBuf::from("/run/containerd/containerd.sock"));
         assert!(Flags::try_parse_from(["kubelet"]).is_err(), "nothing secret has a default");
+        assert!(Flags::try_parse_from(&base[..4]).is_err(), "all three files of the server, or none");
+        let alone = ["kubelet", "--pod-manifest-path=/m", "--pod-cidr=10.1.0.0/24"];
+        assert!(Flags::try_parse_from(alone).expect("a node by itself").kubeconfig.is_none());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Start reading in [`worker`]: one task per pod, deciding by pure functions
 //! ([`worker::stage`], [`worker::plan`]) over what [`runtime`] observes.
-//! [`status`] tells the API server; [`images`], [`network`], [`volumes`],
+//! [`sources`] says which pods there are; [`status`] tells the API server; [`images`], [`network`], [`volumes`],
 //! [`cgroups`], [`probes`] and [`logs`] each own one concern of a pod;
 //! [`node`] speaks for the machine; [`server`] answers the API server.
 //! [`build`] wires them together.
@@ -21,6 +21,8 @@ pub mod pod;
 pub mod probes;
 pub mod runtime;
 pub mod server;
+pub mod sources;
+pub mod standalone;
 pub mod status;
 pub mod time;
 pub mod volumes;

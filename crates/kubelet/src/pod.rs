@@ -4,6 +4,7 @@
 //!
 //! Everything here is a pure function of the pod.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use api::types::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
@@ -15,6 +16,9 @@ pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 /// Annotation that holds the hash of a static pod's manifest.
 pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+
+/// Annotation that holds the time when a static pod was first read.
+pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 
 /// What a pod is called: enough to find it at the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +47,8 @@ pub enum Role {
     Sidecar,
     /// An ordinary container.
     Main,
+    /// Added to a running pod, to look into it; started once.
+    Ephemeral,
 }
 
 impl Role {
@@ -53,6 +59,7 @@ impl Role {
             Self::Init => "init",
             Self::Sidecar => "sidecar",
             Self::Main => "main",
+            Self::Ephemeral => "ephemeral",
         }
     }
 }
@@ -103,8 +110,9 @@ pub fn init_containers(pod: &Pod) -> &[Container] {
     spec(pod).init_containers.as_deref().unwrap_or_default()
 }
 
-/// All containers with their role: init containers and sidecars in their
-/// order, then the others.
+/// All containers with their role that a pod is made of: init containers and
+/// sidecars in their order, then the others. Ephemeral ones are not among them:
+/// a pod owes them nothing.
 pub fn containers(pod: &Pod) -> impl Iterator<Item = (Role, &Container)> {
     init_containers(pod)
         .iter()
@@ -112,10 +120,38 @@ pub fn containers(pod: &Pod) -> impl Iterator<Item = (Role, &Container)> {
         .chain(spec(pod).containers.iter().map(|container| (Role::Main, container)))
 }
 
+/// The ephemeral containers, as containers.
+pub fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = Container> {
+    spec(pod).ephemeral_containers.iter().flatten().map(|ephemeral| Container {
+        args: ephemeral.args.clone(),
+        command: ephemeral.command.clone(),
+        env: ephemeral.env.clone(),
+        env_from: ephemeral.env_from.clone(),
+        image: ephemeral.image.clone(),
+        image_pull_policy: ephemeral.image_pull_policy.clone(),
+        name: ephemeral.name.clone(),
+        security_context: ephemeral.security_context.clone(),
+        stdin: ephemeral.stdin,
+        stdin_once: ephemeral.stdin_once,
+        termination_message_path: ephemeral.termination_message_path.clone(),
+        termination_message_policy: ephemeral.termination_message_policy.clone(),
+        tty: ephemeral.tty,
+        volume_devices: ephemeral.volume_devices.clone(),
+        volume_mounts: ephemeral.volume_mounts.clone(),
+        working_dir: ephemeral.working_dir.clone(),
+        // The API allows an ephemeral container nothing else.
+        ..Container::default()
+    })
+}
+
 /// The container of that name, with its role.
 #[must_use]
-pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Role, &'a Container)> {
-    containers(pod).find(|(_, container)| container.name == name)
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Role, Cow<'a, Container>)> {
+    let own = containers(pod).find(|(_, container)| container.name == name);
+    own.map(|(role, container)| (role, Cow::Borrowed(container))).or_else(|| {
+        let ephemeral = ephemeral_containers(pod).find(|container| container.name == name);
+        ephemeral.map(|container| (Role::Ephemeral, Cow::Owned(container)))
+    })
 }
 
 /// Whether an entry of `initContainers` is a sidecar.
@@ -161,8 +197,10 @@ pub fn hostname(pod: &Pod) -> String {
 /// Whether a container that ended with `exit_code` is started again.
 #[must_use]
 pub fn should_restart(pod: &Pod, role: Role, container: &Container, exit_code: i32) -> bool {
-    if role == Role::Sidecar {
-        return true;
+    match role {
+        Role::Sidecar => return true,
+        Role::Ephemeral => return false,
+        Role::Init | Role::Main => {}
     }
     for rule in container.restart_policy_rules.iter().flatten() {
         let Some(codes) = &rule.exit_codes else { continue };

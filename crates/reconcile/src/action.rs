@@ -1,5 +1,7 @@
 //! What a plan can hold: writes with their preconditions, events, guards.
 
+use std::sync::Arc;
+
 use api::openapi::{Metadata, Resource};
 use api::types::core::v1::ObjectReference;
 use api::{ObjectKey, metav1};
@@ -26,6 +28,16 @@ pub enum Action {
         target: Target,
         /// The object.
         object: Value,
+    },
+    /// Replaces an object or a part of it after something was put into it that no
+    /// plan can hold, because it takes randomness: a signature.
+    Complete {
+        /// Where.
+        target: Target,
+        /// The object, but for what is missing.
+        object: Value,
+        /// Puts in what is missing, when the action is carried out.
+        by: Arc<dyn Completion>,
     },
     /// Changes an object; a uid or resourceVersion in the patch is a precondition.
     Patch {
@@ -55,6 +67,15 @@ pub enum Action {
     Event(Note),
 }
 
+/// Puts into an object what takes randomness, outside of plans.
+pub trait Completion: std::fmt::Debug + Send + Sync {
+    /// The completed object.
+    ///
+    /// # Errors
+    /// Why it cannot be completed, for the log.
+    fn complete(&self, object: Value) -> Result<Value, String>;
+}
+
 /// What must hold for the rest of a plan to be carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Guard {
@@ -67,6 +88,13 @@ pub enum Guard {
     },
     /// None of these collections has an object.
     Empty(Vec<Target>),
+    /// The server answers one of these access reviews with yes.
+    Allowed {
+        /// Where reviews are answered.
+        target: Target,
+        /// The reviews.
+        reviews: Vec<Value>,
+    },
 }
 
 /// Whether an event is good news.
@@ -132,6 +160,14 @@ impl Action {
         K: Resource + Metadata<Ty = metav1::ObjectMeta> + Serialize,
     {
         Self::Update { target: place(object, ""), object: json_of(object) }
+    }
+
+    /// Completes an object and replaces a part of it, under the resourceVersion in it.
+    pub fn complete_part<K>(subresource: &str, object: &K, by: Arc<dyn Completion>) -> Self
+    where
+        K: Resource + Metadata<Ty = metav1::ObjectMeta> + Serialize,
+    {
+        Self::Complete { target: place(object, subresource), object: json_of(object), by }
     }
 
     /// Replaces the status of an object that still has the resourceVersion in it.
@@ -231,7 +267,7 @@ impl Action {
     pub const fn verb(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
-            Self::Update { .. } => "update",
+            Self::Update { .. } | Self::Complete { .. } => "update",
             Self::Patch { .. } => "patch",
             Self::Delete { .. } => "delete",
             Self::DeleteCollection { .. } => "deletecollection",
@@ -246,6 +282,7 @@ impl Action {
         match self {
             Self::Create { target, .. }
             | Self::Update { target, .. }
+            | Self::Complete { target, .. }
             | Self::Patch { target, .. }
             | Self::Delete { target, .. }
             | Self::DeleteCollection { target } => Some(target),

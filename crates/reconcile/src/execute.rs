@@ -95,6 +95,10 @@ impl Executor {
                 let json = object.to_string().into_bytes();
                 self.client.update_json(target.clone(), json.into(), &options).await
             }
+            Action::Complete { target, object, by } => {
+                let json = by.complete(object.clone()).map_err(Status::internal)?.to_string().into_bytes();
+                self.client.update_json(target.clone(), json.into(), &options).await
+            }
             Action::Patch { target, patch } => self.client.patch_json(target.clone(), patch, &options).await,
             Action::Delete { target, options, announce } => {
                 let result = self.client.delete_json(target.clone(), options).await;
@@ -151,6 +155,18 @@ impl Executor {
                     }
                 }
                 Ok(())
+            }
+            Guard::Allowed { target, reviews } => {
+                for review in reviews {
+                    let json = review.to_string().into_bytes();
+                    let options = WriteOptions::default();
+                    let answer = self.client.create_json(target.clone(), json.into(), &options).await?;
+                    let answer = Object::from_slice(&answer.json).map_err(Status::internal)?;
+                    if answer.at(&["status", "allowed"]).and_then(serde_json::Value::as_bool) == Some(true) {
+                        return Ok(());
+                    }
+                }
+                Err(Status::new(Reason::Conflict, "every access review says no"))
             }
         }
     }

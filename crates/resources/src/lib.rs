@@ -9,8 +9,8 @@
 //! This crate knows nothing of HTTP, gRPC or storage, and reads no clock. Start
 //! reading in [`descriptor`], then [`strategy`], then any file in `kinds/`.
 
-pub mod amounts;
 pub mod catalogue;
+pub mod cel;
 pub mod custom;
 pub mod descriptor;
 mod fields;
@@ -18,7 +18,6 @@ pub mod kinds;
 pub mod metadata;
 pub mod names;
 pub mod openapi;
-pub mod quota;
 mod report;
 pub mod strategy;
 mod tables;

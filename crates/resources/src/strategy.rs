@@ -63,6 +63,12 @@ pub trait Strategy: Send + Sync + 'static {
         ErrorList::new()
     }
 
+    /// Rules for a new object, beside those of [`Self::validate`], that an update asks
+    /// as part of [`Self::validate_update`].
+    fn validate_create(&self, _object: &Object) -> ErrorList {
+        ErrorList::new()
+    }
+
     /// Rules for a change; those of [`Self::validate`] are not included: they are
     /// asked separately for a write to the main resource.
     fn validate_update(&self, _part: Part<'_>, _new: &Object, _old: &Object) -> ErrorList {

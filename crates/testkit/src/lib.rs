@@ -154,6 +154,7 @@ async fn launch(folder: &Path) -> anyhow::Result<(Shell, apiserver::Running)> {
             "--secure-port=0".to_owned(),
             // A name for the server inside a cluster; nothing calls it here, and loopback is no endpoint.
             "--advertise-address=192.0.2.1".to_owned(),
+            "--enable-bootstrap-token-auth".to_owned(),
             format!("--data-dir={}", folder.join("store").display()),
             format!("--tls-cert-file={}", pki("apiserver.crt")),
             format!("--tls-private-key-file={}", pki("apiserver.key")),

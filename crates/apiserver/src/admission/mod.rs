@@ -2,9 +2,20 @@
 //!
 //! Plugins run in a fixed order, first all that change, then all that judge.
 
+mod certificates;
+mod default_classes;
 mod default_tolerations;
+mod expressions;
+mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
+mod node_restriction;
+mod policy;
+mod priority;
+pub(crate) mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -13,7 +24,8 @@ use futures::future::BoxFuture;
 use resources::Descriptor;
 
 use crate::cache::WatchCache;
-use crate::registry::Caller;
+use crate::connect::Outward;
+use crate::registry::{Caller, Kinds};
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +62,9 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Advice for the client, collected on the way.
     pub warnings: Vec<String>,
+    /// Whether a webhook changed the object, so that the plugins before it have to
+    /// see it again.
+    pub is_changed_late: bool,
 }
 
 impl Request<'_> {
@@ -73,6 +88,11 @@ pub trait Plugin: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// Whether what it made of the object stands: it is not asked again.
+    fn is_last_word(&self) -> bool {
+        false
+    }
+
     /// Refuses the request, or not.
     fn validate<'a>(&'a self, _request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async { Ok(()) })
@@ -85,11 +105,21 @@ pub struct Chain(Vec<Box<dyn Plugin>>);
 impl Chain {
     /// The built-in plugins.
     #[must_use]
-    pub fn built_in(cache: &Arc<WatchCache>) -> Self {
+    pub fn built_in(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, outward: Arc<Outward>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
+            Box::new(limit_ranger::LimitRanger::new(Arc::clone(cache))),
+            Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
             Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
+            Box::new(priority::Priority::new(Arc::clone(cache))),
             Box::new(default_tolerations::DefaultTolerationSeconds),
+            Box::new(default_classes::DefaultClass::of_storage(Arc::clone(cache))),
+            Box::new(runtime_class::RuntimeClass::new(Arc::clone(cache))),
+            Box::new(certificates::Certificates::new(cache)),
+            Box::new(default_classes::DefaultClass::of_ingress(Arc::clone(cache))),
+            // These see what the built-in plugins made of it.
+            Box::new(policy::Policies::new(cache, kinds)),
+            Box::new(webhook::Webhooks::new(Arc::clone(cache), outward)),
         ])
     }
 
@@ -100,6 +130,12 @@ impl Chain {
     pub async fn mutate(&self, request: &mut Request<'_>) -> Result<(), Status> {
         for plugin in &self.0 {
             plugin.mutate(request).await?;
+        }
+        if std::mem::take(&mut request.is_changed_late) {
+            // A container that a webhook added needs its token too.
+            for plugin in self.0.iter().filter(|plugin| !plugin.is_last_word()) {
+                plugin.mutate(request).await?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
-//! Who asks: by client certificate, or by service account token.
+//! Who asks: by client certificate, by service account token, or by bootstrap
+//! token.
 
+mod bootstrap_token;
 mod service_account;
 mod x509;
 
@@ -10,7 +12,8 @@ use api::Status;
 use daemon::Clock;
 use daemon::server::Peer;
 
-pub use service_account::{Bound, IssuedToken, Tokens};
+pub use bootstrap_token::{BootstrapTokenError, BootstrapTokens};
+pub use service_account::{Bound, IssuedToken, TokenError, Tokens};
 
 /// The group of everybody who proved who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -52,18 +55,30 @@ impl User {
     }
 }
 
+/// Why a bearer token is refused; for the log only.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// By the rules of service account tokens.
+    #[error(transparent)]
+    ServiceAccount(#[from] TokenError),
+    /// By the rules of bootstrap tokens.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapTokenError),
+}
+
 /// Finds out who asks.
 pub struct Authenticator {
     tokens: Arc<Tokens>,
     clock: Arc<dyn Clock>,
+    bootstrap: Option<BootstrapTokens>,
 }
 
 impl Authenticator {
     /// An authenticator that takes the given tokens, and certificates that the
     /// TLS layer has verified.
     #[must_use]
-    pub const fn new(tokens: Arc<Tokens>, clock: Arc<dyn Clock>) -> Self {
-        Self { tokens, clock }
+    pub const fn new(tokens: Arc<Tokens>, bootstrap: Option<BootstrapTokens>, clock: Arc<dyn Clock>) -> Self {
+        Self { tokens, bootstrap, clock }
     }
 
     /// The user behind a connection's certificate or a request's bearer token;
@@ -79,7 +94,7 @@ impl Authenticator {
             other => other.is_some(),
         };
         match authorization.and_then(bearer) {
-            Some(token) => self.tokens.authenticate(token, &[]).await.map_err(|why| {
+            Some(token) => self.token(token, &[]).await.map_err(|why| {
                 tracing::debug!(%why, "a bearer token was refused");
                 Status::unauthorized()
             }),
@@ -92,7 +107,22 @@ impl Authenticator {
         }
     }
 
-    /// The tokens.
+    /// The user of a token that is meant for one of `audiences` (none given: for
+    /// this server). Bootstrap tokens are always for this server.
+    ///
+    /// # Errors
+    /// Why the token is not valid.
+    pub async fn token(&self, token: &str, audiences: &[String]) -> Result<Arc<User>, Refused> {
+        let is_for_us =
+            audiences.is_empty() || audiences.iter().any(|one| self.tokens.audiences().contains(one));
+        let bootstrap = self.bootstrap.as_ref().filter(|_| is_for_us);
+        if let Some(judged) = bootstrap.and_then(|known| known.authenticate(token, self.tokens.now())) {
+            return Ok(Arc::new(judged?));
+        }
+        Ok(self.tokens.authenticate(token, audiences).await?)
+    }
+
+    /// The service account tokens.
     #[must_use]
     pub const fn tokens(&self) -> &Arc<Tokens> {
         &self.tokens

@@ -147,6 +147,12 @@ impl Tokens {
         &self.audiences
     }
 
+    /// The time by which tokens are judged.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
     /// The issuer's name.
     #[must_use]
     pub fn issuer(&self) -> &str {

@@ -20,6 +20,18 @@ use crate::registry::{Address, Caller, CreateOptions, FieldValidation, MediaType
 const ROLES: &str = include_str!("roles.yaml");
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+];
 /// How often the API server's endpoints are looked after.
 const ENDPOINTS_EVERY: Duration = Duration::from_secs(10);
 
@@ -45,9 +57,8 @@ pub async fn run(gate: &Arc<Gate>, endpoint: Endpoint, shutdown: Shutdown) -> an
     for object in roles()? {
         ensure_role(gate, &object).await?;
     }
-    for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)]
-    {
-        let class = json!({"metadata": {"name": name}, "value": value, "description": "Used for system critical pods."});
+    for (name, value, text) in PRIORITY_CLASSES {
+        let class = json!({"metadata": {"name": name}, "value": value, "description": text});
         ensure(gate, "scheduling.k8s.io", "priorityclasses", "", &class).await?;
     }
     ensure(gate, "", "services", "default", &own_service(endpoint)).await?;

@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tonic::transport::Channel;
 
-use crate::gate::Gate;
-use crate::registry::Address;
+use crate::cache::WatchCache;
 
 /// The node service of one kubelet.
 pub type NodeClient = wire::node::node_client::NodeClient<Channel>;
@@ -36,10 +35,10 @@ impl Kubelets {
     ///
     /// # Errors
     /// The node does not exist or has no address.
-    pub async fn node(&self, gate: &Gate, name: &str) -> Result<NodeClient, Status> {
-        let kind = gate.registry().kinds().find("", "v1", "nodes").ok_or_else(Status::no_such_resource)?;
-        let address = Address { kind, namespace: String::new(), name: name.to_owned() };
-        let node = gate.registry().get(&address, "0").await?.object().map_err(Status::internal)?;
+    pub fn node(&self, cache: &WatchCache, name: &str) -> Result<NodeClient, Status> {
+        let found = cache.resource("", "nodes").get("", name);
+        let node = found.ok_or_else(|| Status::not_found("", "nodes", name))?;
+        let node = node.object().map_err(Status::internal)?;
         let (host, port) = endpoint(&node).ok_or_else(|| {
             Status::internal(format!("node {name:?} has no address, so its kubelet cannot be reached"))
         })?;

@@ -5,6 +5,7 @@
 
 mod kubelet;
 mod logs;
+mod outward;
 mod port_forward;
 mod proxy;
 mod remote_command;
@@ -17,13 +18,16 @@ use std::sync::Arc;
 use api::{Object, Status};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use serde_json::Value;
 
 use crate::authn::User;
 use crate::gate::{Gate, Target};
-use crate::registry::Address;
-use crate::rest::Answer;
+use crate::registry::{Address, Caller};
+use crate::rest::{Answer, Query};
 
 pub use kubelet::{Kubelets, NodeClient};
+pub(crate) use outward::Destination;
+pub use outward::Outward;
 
 /// Passes requests on to nodes.
 pub struct Connector {
@@ -86,6 +90,11 @@ impl Connector {
             proxy::split_name(&target.name).1.clone_into(&mut named.name);
         }
         let allowed = gate.allow(&user, verb, &named)?;
+        if target.subresource != "log" {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            let caller = Caller { user, field_manager: String::new() };
+            gate.admit_connection(&caller, &allowed, options_of(&query, &rest)).await?;
+        }
         match target.subresource.as_str() {
             "log" => logs::answer(self, gate, &allowed.address, request).await,
             "exec" | "attach" => {
@@ -105,9 +114,35 @@ impl Connector {
         if node_name.is_empty() {
             return Err(Status::bad_request(format!("pod {} does not have a host assigned", address.name)));
         }
-        let node = self.kubelets.node(gate, &node_name).await?;
+        let node = self.kubelets.node(gate.registry().cache(), &node_name)?;
         Ok(Located { pod, node, node_name })
     }
+}
+
+/// The options of a connection, as its query has them.
+fn options_of(query: &Query, path: &str) -> Object {
+    let mut options = Object::default();
+    for name in ["stdin", "stdout", "stderr", "tty"] {
+        if query.flag(name) {
+            options.set(name, true);
+        }
+    }
+    if let Some(container) = query.get("container") {
+        options.set("container", container);
+    }
+    let command: Vec<Value> = query.all("command").map(Value::from).collect();
+    if !command.is_empty() {
+        options.set("command", command);
+    }
+    let ports = query.all("ports").flat_map(|list| list.split(','));
+    let ports: Vec<Value> = ports.filter_map(|port| Some(port.parse::<u16>().ok()?.into())).collect();
+    if !ports.is_empty() {
+        options.set("ports", ports);
+    }
+    if !path.is_empty() {
+        options.set("path", path);
+    }
+    options
 }
 
 impl Located {

@@ -59,7 +59,7 @@ pub(super) async fn answer(
     }
     match target.resource.as_str() {
         "nodes" => {
-            let node = connector.kubelets().node(gate, name).await?;
+            let node = connector.kubelets().node(gate.registry().cache(), name)?;
             to_kubelet(node, path, request).await
         }
         "services" => {

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use api::Status;
+use api::{Object, Status};
 use client::to_grpc;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Streaming};
 use wire::node::node_server::Node;
 use wire::node::{
-    Chunk, ExecInput, ExecOutput, HttpRequest, HttpResponse, LogsRequest, PodRef, PortForwardData,
+    Chunk, ExecInput, ExecOutput, ExecStart, HttpRequest, HttpResponse, LogsRequest, PodRef, PortForwardData,
     StatsRequest, exec_input, port_forward_data,
 };
 
@@ -19,6 +19,7 @@ use super::user_of;
 use crate::authn::User;
 use crate::connect::{Connector, Located};
 use crate::gate::{Gate, Target};
+use crate::registry::Caller;
 
 /// Messages under way from the client to the node.
 const QUEUE: usize = 16;
@@ -48,6 +49,7 @@ impl NodeFront {
         verb: &str,
         subresource: &str,
         pod: Option<&PodRef>,
+        options: Object,
     ) -> Result<Located, tonic::Status> {
         let pod = pod.ok_or_else(|| tonic::Status::invalid_argument("the request names no pod"))?;
         let target = Target {
@@ -59,6 +61,10 @@ impl NodeFront {
             name: pod.name.clone(),
         };
         let allowed = self.gate.allow(user, verb, &target).map_err(refused)?;
+        if subresource != "log" {
+            let caller = Caller { user: Arc::new(user.clone()), field_manager: String::new() };
+            self.gate.admit_connection(&caller, &allowed, options).await.map_err(refused)?;
+        }
         self.connector.locate(&self.gate, &allowed.address).await.map_err(refused)
     }
 
@@ -70,7 +76,8 @@ impl NodeFront {
             return Err(tonic::Status::invalid_argument("the first message must say what to run, and where"));
         };
         let subresource = if attach { "attach" } else { "exec" };
-        let located = self.locate(&user, "create", subresource, start.pod.as_ref()).await?;
+        let options = exec_options(&start);
+        let located = self.locate(&user, "create", subresource, start.pod.as_ref(), options).await?;
         let wanted = start.pod.as_ref().map(|pod| pod.container.clone());
         let container = located.container(wanted.as_deref()).map_err(refused)?;
         start.pod = Some(located.reference(&container));
@@ -80,6 +87,24 @@ impl NodeFront {
         let outputs = if attach { node.attach(inputs).await? } else { node.exec(inputs).await? };
         Ok(Response::new(outputs.into_inner().boxed()))
     }
+}
+
+/// The options of an exec or attach, as REST clients would give them.
+fn exec_options(start: &ExecStart) -> Object {
+    let mut options = Object::default();
+    let flags =
+        [("stdin", start.stdin), ("stdout", start.stdout), ("stderr", start.stderr), ("tty", start.tty)];
+    for (name, _) in flags.into_iter().filter(|(_, is_on)| *is_on) {
+        options.set(name, true);
+    }
+    let container = start.pod.as_ref().map(|pod| pod.container.as_str()).unwrap_or_default();
+    if !container.is_empty() {
+        options.set("container", container);
+    }
+    if !start.command.is_empty() {
+        options.set("command", start.command.clone());
+    }
+    options
 }
 
 /// The client's stream with its first message replaced; it ends when either side does.
@@ -108,7 +133,8 @@ impl Node for NodeFront {
     async fn logs(&self, request: Request<LogsRequest>) -> Reply<Self::LogsStream> {
         let user = user_of(&request)?;
         let mut request = request.into_inner();
-        let located = self.locate(&user, "get", "log", request.pod.as_ref()).await?;
+        let options = Object::default();
+        let located = self.locate(&user, "get", "log", request.pod.as_ref(), options).await?;
         let wanted = request.pod.as_ref().map(|pod| pod.container.clone());
         let container = located.container(wanted.as_deref()).map_err(refused)?;
         request.pod = Some(located.reference(&container));
@@ -136,7 +162,9 @@ impl Node for NodeFront {
                 "the first message must say which port of which pod",
             ));
         };
-        let located = self.locate(&user, "create", "portforward", start.pod.as_ref()).await?;
+        let mut options = Object::default();
+        options.set("ports", vec![start.port]);
+        let located = self.locate(&user, "create", "portforward", start.pod.as_ref(), options).await?;
         start.pod = Some(located.reference(""));
         let first = PortForwardData { message: Some(port_forward_data::Message::Start(start)) };
         let mut node = located.node;

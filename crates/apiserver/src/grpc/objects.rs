@@ -8,9 +8,7 @@ use api::{Reason, Status};
 use client::to_grpc;
 use daemon::Shutdown;
 use futures::{Stream, StreamExt as _, stream};
-use resources::Descriptor;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use tonic::{Request, Response};
 use wire::objects as pb;
 use wire::objects::objects_server::Objects;
@@ -19,18 +17,14 @@ use super::user_of;
 use crate::cache::ChangeKind;
 use crate::gate::{Body, Gate, Shown, Target, field_selector, label_selector};
 use crate::registry::{
-    Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching, MediaType,
-    PatchKind, Tables, UpdateOptions, Watch, WatchBatch, WatchQuery, Written, decode_options,
-    partial_metadata,
+    Beat, Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching,
+    MediaType, PacedWatch, PatchKind, Shape, UpdateOptions, View, WatchBatch, WatchQuery, Written,
+    decode_options,
 };
 use crate::rest;
 
 /// Bytes of objects in one page of a list.
 const PAGE: usize = 1 << 20;
-/// Time between bookmarks.
-const BOOKMARK: Duration = Duration::from_secs(60);
-/// A watcher gets changes at most this often; what comes between goes together.
-const GATHER: Duration = Duration::from_millis(5);
 
 type Reply<T> = Result<Response<T>, tonic::Status>;
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
@@ -49,10 +43,6 @@ impl ObjectsFront {
 
     fn caller<T>(request: &Request<T>, manager: &str) -> Result<Caller, tonic::Status> {
         Ok(Caller { user: user_of(request)?, field_manager: manager.to_owned() })
-    }
-
-    fn tables<'a>(&self, kind: &'a Descriptor) -> Tables<'a> {
-        Tables { kind, now: self.gate.registry().clock().now(), include: IncludeObject::Metadata }
     }
 }
 
@@ -92,8 +82,12 @@ fn matching(text: &str) -> Result<Matching, tonic::Status> {
     }
 }
 
-fn form(value: i32) -> pb::Form {
-    pb::Form::try_from(value).unwrap_or(pb::Form::Object)
+fn shape(form: i32) -> Shape {
+    match pb::Form::try_from(form) {
+        Ok(pb::Form::Table) => Shape::Table(IncludeObject::Metadata),
+        Ok(pb::Form::Metadata) => Shape::Metadata,
+        Ok(pb::Form::Object) | Err(_) => Shape::Object,
+    }
 }
 
 fn object(written: Written) -> Response<pb::Object> {
@@ -119,14 +113,8 @@ impl Objects for ObjectsFront {
             Shown::Made(json) => return Ok(Response::new(pb::Object { json, ..Default::default() })),
             Shown::Stored(stored) => stored,
         };
-        let json = match form(request.form) {
-            pb::Form::Object => self.gate.registry().present(&kind, &stored).map_err(refused)?,
-            pb::Form::Metadata => partial_metadata(&stored).map_err(refused)?,
-            pb::Form::Table => {
-                let metadata = json!({"resourceVersion": stored.revision.to_string()});
-                self.tables(&kind).table([&*stored], metadata, true).map_err(refused)?
-            }
-        };
+        let mut view = View::new(kind, shape(request.form));
+        let json = view.object(self.gate.registry(), &stored).map_err(refused)?;
         Ok(Response::new(pb::Object { json, revision: stored.revision, warnings: Vec::new() }))
     }
 
@@ -143,20 +131,15 @@ impl Objects for ObjectsFront {
             matching: matching(&request.resource_version_match)?,
         };
         let (kind, listed) = self.gate.list(&user, &target, &query).await.map_err(refused)?;
-        let pages = match form(request.form) {
-            pb::Form::Table => {
-                let metadata = json!({"resourceVersion": listed.revision.to_string()});
-                let objects = listed.objects.iter().map(|object| &**object);
-                let table = self.tables(&kind).table(objects, metadata, true).map_err(refused)?;
-                vec![Ok(page(vec![table], &listed))]
-            }
-            form => {
+        let registry = self.gate.registry();
+        let mut view = View::new(kind, shape(request.form));
+        let metadata = json!({"resourceVersion": listed.revision.to_string()});
+        let pages = match view.table(registry, &listed, metadata) {
+            Some(table) => vec![Ok(page(vec![table.map_err(refused)?], &listed))],
+            None => {
                 let mut items = Vec::with_capacity(listed.objects.len());
                 for object in &listed.objects {
-                    items.push(match form {
-                        pb::Form::Metadata => partial_metadata(object).map_err(refused)?,
-                        _ => self.gate.registry().present(&kind, object).map_err(refused)?,
-                    });
+                    items.push(view.object(registry, object).map_err(refused)?);
                 }
                 pages(items, &listed)
             }
@@ -176,19 +159,12 @@ impl Objects for ObjectsFront {
             send_initial_events: request.send_initial_events.then_some(true),
         };
         let (kind, watch) = self.gate.watch(&user, &target, &query).await.map_err(refused)?;
-        let now = Instant::now();
         let lifetime =
             (request.timeout_seconds > 0).then(|| Duration::from_secs(request.timeout_seconds.into()));
         let batches = Batches {
-            watch,
-            kind,
+            watch: PacedWatch::new(watch, request.allow_bookmarks, lifetime, self.shutdown.clone()),
+            view: View::new(kind, shape(request.form)),
             gate: Arc::clone(&self.gate),
-            form: form(request.form),
-            bookmarks: request.allow_bookmarks,
-            ends: lifetime.map(|lifetime| now + lifetime),
-            next_bookmark: now + BOOKMARK,
-            delivered: None,
-            shutdown: self.shutdown.clone(),
         };
         let stream = stream::unfold(Some(batches), |state| async {
             let mut state = state?;
@@ -356,50 +332,22 @@ fn error_batch(status: &Status) -> pb::WatchBatch {
 
 /// A watch as the batches that a client reads.
 struct Batches {
-    watch: Watch,
-    kind: Arc<Descriptor>,
+    watch: PacedWatch,
+    view: View,
     gate: Arc<Gate>,
-    form: pb::Form,
-    bookmarks: bool,
-    ends: Option<Instant>,
-    next_bookmark: Instant,
-    delivered: Option<Instant>,
-    shutdown: Shutdown,
 }
 
 impl Batches {
     async fn next(&mut self) -> Option<Result<pb::WatchBatch, Status>> {
-        if let Some(at) = self.delivered {
-            tokio::time::sleep_until(at + GATHER).await;
-        }
-        loop {
-            let until = self.ends.map_or(self.next_bookmark, |ends| ends.min(self.next_bookmark));
-            tokio::select! {
-                batch = self.watch.next() => {
-                    self.delivered = Some(Instant::now());
-                    match batch.and_then(|batch| self.events(&batch)) {
-                        Ok(events) if events.is_empty() => continue,
-                        Ok(events) => return Some(Ok(pb::WatchBatch { events })),
-                        Err(status) => return Some(Err(status)),
-                    }
-                }
-                () = self.shutdown.begun() => return None,
-                () = tokio::time::sleep_until(until) => {
-                    let now = Instant::now();
-                    if self.ends.is_some_and(|ends| now >= ends) {
-                        return None;
-                    }
-                    self.next_bookmark = now + BOOKMARK;
-                    if self.bookmarks {
-                        let revision = self.watch.progress();
-                        return Some(Ok(pb::WatchBatch { events: vec![self.bookmark(revision, false)] }));
-                    }
-                }
-            }
-        }
+        let events = match self.watch.next().await? {
+            Ok(Beat::Changes(batch)) => self.events(&batch),
+            Ok(Beat::Bookmark(revision)) => Ok(vec![self.bookmark(revision, false)]),
+            Err(status) => Err(status),
+        };
+        Some(events.map(|events| pb::WatchBatch { events }))
     }
 
-    fn events(&self, batch: &WatchBatch) -> Result<Vec<pb::WatchEvent>, Status> {
+    fn events(&mut self, batch: &WatchBatch) -> Result<Vec<pb::WatchEvent>, Status> {
         use pb::watch_event::Type;
         let mut events = Vec::with_capacity(batch.items.len() + 1);
         for item in &batch.items {
@@ -408,16 +356,7 @@ impl Batches {
                 ChangeKind::Modified => Type::Modified,
                 ChangeKind::Deleted => Type::Deleted,
             };
-            let json = match self.form {
-                pb::Form::Object => self.gate.registry().present(&self.kind, &item.object)?,
-                pb::Form::Metadata => partial_metadata(&item.object)?,
-                pb::Form::Table => {
-                    let now = self.gate.registry().clock().now();
-                    let tables = Tables { kind: &self.kind, now, include: IncludeObject::Metadata };
-                    let metadata = json!({"resourceVersion": item.object.revision.to_string()});
-                    tables.table([&*item.object], metadata, true)?
-                }
-            };
+            let json = self.view.object(self.gate.registry(), &item.object)?;
             events.push(pb::WatchEvent { r#type: kind.into(), json, revision: item.object.revision });
         }
         if batch.initial_end {
@@ -427,16 +366,7 @@ impl Batches {
     }
 
     fn bookmark(&self, revision: u64, initial_end: bool) -> pb::WatchEvent {
-        let mut metadata = json!({"resourceVersion": revision.to_string()});
-        if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let object =
-            json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
-        pb::WatchEvent {
-            r#type: pb::watch_event::Type::Bookmark.into(),
-            json: object.to_string().into(),
-            revision,
-        }
+        let json = self.view.bookmark(revision, initial_end);
+        pb::WatchEvent { r#type: pb::watch_event::Type::Bookmark.into(), json, revision }
     }
 }

@@ -38,7 +38,6 @@ impl Registry {
         let kind = address.kind.clone();
         self.fill_metadata(&mut address, &mut object)?;
         kind.strategy.default(&mut object);
-        kind.strategy.prepare_create(&mut object);
         if options.owners != Owners::Settled {
             self.track(&kind, caller, "", None, &mut object);
         }
@@ -53,10 +52,10 @@ impl Registry {
             old: None,
             dry_run: options.dry_run,
             warnings: Vec::new(),
+            is_changed_late: false,
         };
         self.admission.mutate(&mut request).await?;
         if let Some(object) = &mut request.object {
-            // What admission put where a client may not does not count.
             kind.strategy.prepare_create(object);
         }
         let template = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
@@ -71,6 +70,7 @@ impl Registry {
             self.check_new(&address, &object)?;
             request.object = Some(object);
             self.admission.validate(&mut request).await?;
+            let charge = self.charge(&request).await?;
             let object =
                 request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
             if attempt == 0 {
@@ -85,11 +85,11 @@ impl Registry {
                 }
                 return Ok(Written { json: object.to_vec().into(), revision: 0, warnings, created: true });
             }
-            let has_companions = !companions.compare.is_empty();
+            let has_companions = !companions.compare.is_empty() || !charge.compare.is_empty();
             let mut compare = vec![Compare::absent(key.clone())];
-            compare.extend(companions.compare);
+            compare.extend(companions.compare.into_iter().chain(charge.compare));
             let mut success = vec![Operation::put(key.clone(), value.clone())];
-            success.extend(companions.operations);
+            success.extend(companions.operations.into_iter().chain(charge.operations));
             // On failure, learn whether it was the name or a companion.
             let failure = vec![Operation::get(key.clone())];
             let outcome = self
@@ -137,6 +137,7 @@ impl Registry {
         let kind = &address.kind;
         let mut errors = metadata::validate(kind, object);
         errors.extend(kind.strategy.validate(object));
+        errors.extend(kind.strategy.validate_create(object));
         if errors.is_empty() {
             Ok(())
         } else {
@@ -148,7 +149,10 @@ impl Registry {
 /// Every name, or every address, that was tried is somebody else's.
 fn all_taken(address: &Address, generated: bool) -> Status {
     if !generated {
-        return Status::new(Reason::ServerTimeout, "others took every address that was tried, try again");
+        return Status::new(
+            Reason::ServerTimeout,
+            "others changed the addresses or quotas that it needs at every try, try again",
+        );
     }
     let resource = address.kind.qualified_resource();
     let message = format!(

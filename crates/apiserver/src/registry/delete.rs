@@ -142,6 +142,7 @@ impl Registry {
             old: Some(old),
             dry_run: options.is_dry_run(),
             warnings: Vec::new(),
+            is_changed_late: false,
         };
         self.admission.mutate(&mut request).await?;
         self.admission.validate(&mut request).await?;

@@ -4,15 +4,18 @@
 //! transaction of the store. A read: bytes from the watch cache. What differs
 //! between kinds is in the kind's descriptor, never here.
 
+mod charge;
 mod companions;
 mod create;
 mod decode;
 mod delete;
 mod kinds;
 mod owners;
+mod paced;
 mod read;
 mod table;
 mod update;
+mod view;
 
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ use daemon::Clock;
 use resources::Descriptor;
 use store::{Store, StoreError};
 
-use crate::admission::Chain;
+use crate::admission::{Chain, Operation, Request};
 use crate::authn::User;
 use crate::cache::{self, WatchCache};
 use crate::stored::{Corrupt, Stored};
@@ -33,9 +36,11 @@ pub use decode::{BodyKind, Decoded, FieldValidation, MediaType, decode, decode_o
 pub use delete::{DeleteOptions, Deleted};
 pub use kinds::Kinds;
 pub use owners::Owners;
+pub use paced::{Beat, PacedWatch};
 pub use read::{Continue, ListQuery, Listed, Matching, Watch, WatchBatch, WatchItem, WatchQuery};
-pub use table::{IncludeObject, Tables, partial_metadata};
+pub use table::IncludeObject;
 pub use update::{Guard, PatchKind, UpdateOptions};
+pub use view::{Shape, View};
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -78,6 +83,7 @@ pub struct Registry {
     admission: Chain,
     planners: Vec<Box<dyn Planner>>,
     clock: Arc<dyn Clock>,
+    turns: charge::Turns,
 }
 
 impl Registry {
@@ -91,7 +97,7 @@ impl Registry {
         planners: Vec<Box<dyn Planner>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, cache, kinds, admission, planners, clock }
+        Self { store, cache, kinds, admission, planners, clock, turns: charge::Turns::default() }
     }
 
     /// The kinds served.
@@ -148,6 +154,34 @@ impl Registry {
             return crate::stored::encode(&stored, &fields);
         }
         crate::stored::encode(object, &fields)
+    }
+
+    /// Asks admission about a connection.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn admit_connection(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        subresource: &str,
+        options: Object,
+    ) -> Result<(), Status> {
+        let mut request = Request {
+            kind: &address.kind,
+            subresource,
+            operation: Operation::Connect,
+            namespace: &address.namespace,
+            name: &address.name,
+            caller,
+            object: Some(options),
+            old: None,
+            dry_run: false,
+            warnings: Vec::new(),
+            is_changed_late: false,
+        };
+        self.admission.mutate(&mut request).await?;
+        self.admission.validate(&mut request).await
     }
 
     /// The bytes to show for a value just written.

@@ -22,13 +22,13 @@ pub enum IncludeObject {
 }
 
 /// Makes tables of one kind.
-pub struct Tables<'a> {
+pub(super) struct Tables<'a> {
     /// The kind.
-    pub kind: &'a Descriptor,
+    pub(super) kind: &'a Descriptor,
     /// For ages.
-    pub now: Timestamp,
+    pub(super) now: Timestamp,
     /// What goes with each row.
-    pub include: IncludeObject,
+    pub(super) include: IncludeObject,
 }
 
 impl Tables<'_> {
@@ -36,14 +36,36 @@ impl Tables<'_> {
     ///
     /// # Errors
     /// An object that cannot be read.
-    pub fn table<'o>(
+    pub(super) fn table<'o>(
         &self,
         objects: impl IntoIterator<Item = &'o Stored>,
         metadata: Value,
         headings: bool,
     ) -> Result<Bytes, Status> {
-        let rows: Vec<Value> =
-            objects.into_iter().map(|object| self.row(object)).collect::<Result<_, _>>()?;
+        let objects: Vec<Object> = objects
+            .into_iter()
+            .map(|stored| {
+                let mut object = stored.object().map_err(Status::internal)?;
+                if self.kind.strategy.converts() {
+                    self.kind.strategy.from_stored(&mut object);
+                }
+                Ok(object)
+            })
+            .collect::<Result<_, Status>>()?;
+        self.table_of(objects, metadata, headings)
+    }
+
+    /// The same of objects that are decoded.
+    ///
+    /// # Errors
+    /// A table that cannot be encoded.
+    pub(super) fn table_of(
+        &self,
+        objects: Vec<Object>,
+        metadata: Value,
+        headings: bool,
+    ) -> Result<Bytes, Status> {
+        let rows: Vec<Value> = objects.into_iter().map(|object| self.row(object)).collect();
         let columns: Value = if headings {
             let column = |one: &resources::Column| {
                 json!({
@@ -62,11 +84,7 @@ impl Tables<'_> {
         serde_json::to_vec(&table).map(Bytes::from).map_err(Status::internal)
     }
 
-    fn row(&self, stored: &Stored) -> Result<Value, Status> {
-        let mut object = stored.object().map_err(Status::internal)?;
-        if self.kind.strategy.converts() {
-            self.kind.strategy.from_stored(&mut object);
-        }
+    fn row(&self, mut object: Object) -> Value {
         let cells = self.kind.strategy.cells(&object, self.now);
         let mut row = json!({"cells": cells});
         match self.include {
@@ -74,7 +92,7 @@ impl Tables<'_> {
             IncludeObject::Metadata => row["object"] = metadata_of(&mut object),
             IncludeObject::Object => row["object"] = object.into_value(),
         }
-        Ok(row)
+        row
     }
 }
 
@@ -87,7 +105,11 @@ fn metadata_of(object: &mut Object) -> Value {
 ///
 /// # Errors
 /// An object that cannot be read.
-pub fn partial_metadata(stored: &Stored) -> Result<Bytes, Status> {
-    let mut object = stored.object().map_err(Status::internal)?;
-    serde_json::to_vec(&metadata_of(&mut object)).map(Bytes::from).map_err(Status::internal)
+pub(super) fn partial_metadata(stored: &Stored) -> Result<Bytes, Status> {
+    partial_metadata_of(&mut stored.object().map_err(Status::internal)?)
+}
+
+/// The same of an object that is decoded.
+pub(super) fn partial_metadata_of(object: &mut Object) -> Result<Bytes, Status> {
+    serde_json::to_vec(&metadata_of(object)).map(Bytes::from).map_err(Status::internal)
 }

@@ -240,6 +240,7 @@ impl Registry {
             old: Some(old),
             dry_run: options.dry_run,
             warnings: Vec::new(),
+            is_changed_late: false,
         };
         self.admission.mutate(&mut request).await?;
         let (Some(mut new), Some(old)) = (request.object.take(), request.old.take()) else {
@@ -259,6 +260,7 @@ impl Registry {
         warnings.extend(kind.strategy.warnings(&new, Some(&old)));
         (request.object, request.old) = (Some(new), Some(old));
         self.admission.validate(&mut request).await?;
+        let charge = self.charge(&request).await?;
         warnings.append(&mut request.warnings);
         let new = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
         if super::delete::is_finished(kind, &new) {
@@ -268,7 +270,7 @@ impl Registry {
         if options.dry_run {
             return Ok(Some(Written { json: new.to_vec().into(), revision: 0, warnings, created: false }));
         }
-        if current.is_same(&value) && companions.operations.is_empty() {
+        if current.is_same(&value) && companions.operations.is_empty() && charge.operations.is_empty() {
             if !base.is_fresh {
                 // Against a cache that is behind, an undone change looks like none.
                 return Ok(None);
@@ -278,9 +280,9 @@ impl Registry {
         }
         let key = address.key();
         let mut compare = vec![Compare::unchanged(key.clone(), current.revision)];
-        compare.extend(companions.compare);
+        compare.extend(companions.compare.into_iter().chain(charge.compare));
         let mut success = vec![Operation::put(key.clone(), value.clone())];
-        success.extend(companions.operations);
+        success.extend(companions.operations.into_iter().chain(charge.operations));
         let outcome = self
             .store
             .txn(Txn { compare, success, failure: Vec::new() })

@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::Asked;
 use super::answer::{Answer, encoded, json as json_answer};
-use super::negotiate::{Accept, Shape};
+use super::negotiate::{Accept, Form};
 use crate::gate::Gate;
+use crate::openapi::{self, wire};
 use crate::registry::MediaType;
-use crate::{openapi, openapi_wire};
 
 /// The level of the API.
 pub(super) const MAJOR: &str = "1";
@@ -72,7 +72,7 @@ impl Documents {
     pub(crate) fn answer(&self, gate: &Gate, asked: &Asked, path: &str) -> Result<Response<Answer>, Status> {
         let kinds = gate.registry().kinds().all();
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let aggregated = asked.accept.shape == Shape::Discovery;
+        let aggregated = asked.accept.form == Form::Discovery;
         match parts.as_slice() {
             [] => Ok(json_answer(200, &json!({"paths": paths(&kinds)}))),
             ["api"] if aggregated => Ok(aggregated_answer(&aggregated_groups(&kinds, true))),
@@ -101,6 +101,7 @@ impl Documents {
                 .ok_or_else(Status::no_such_resource),
             ["api", version] => resource_list(&kinds, "", version),
             ["apis", group, version] => resource_list(&kinds, group, version),
+            ["openapi", "v2"] => self.second(&kinds, asked),
             ["openapi", "v3"] => Ok(json_answer(200, &self.openapi_index(&kinds))),
             ["openapi", "v3", rest @ ..] => self.openapi_document(&kinds, asked, rest),
             _ => Err(Status::no_such_resource()),
@@ -141,10 +142,31 @@ impl Documents {
         let (_, bytes) = self.document(kinds, &parts.join("/"), group, version);
         if asked.accept.media == MediaType::Protobuf {
             let document: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-            let mut response = encoded(200, &Accept::default(), openapi_wire::encode(&document).into());
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static(openapi_wire::MEDIA_TYPE));
+            let mut response = encoded(200, &Accept::default(), wire::encode(&document).into());
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::MEDIA_TYPE));
+            return Ok(response);
+        }
+        Ok(encoded(200, &asked.accept, bytes))
+    }
+
+    /// The one document of all kinds in the second version of OpenAPI.
+    fn second(&self, kinds: &[Arc<Descriptor>], asked: &Asked) -> Result<Response<Answer>, Status> {
+        const PATH: &str = "v2";
+        let known =
+            self.openapi.lock().get(PATH).filter(|found| found.is_of(kinds)).map(|found| found.shown.clone());
+        let (_, bytes) = known.unwrap_or_else(|| {
+            let document = openapi::v2::document(kinds).to_string();
+            let shown = (String::new(), bytes::Bytes::from(document));
+            self.openapi
+                .lock()
+                .insert(PATH.to_owned(), Document { of: kinds.to_vec(), shown: shown.clone() });
+            shown
+        });
+        if asked.accept.media == MediaType::Protobuf {
+            let document: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+            let mut response = encoded(200, &Accept::default(), wire::v2::encode(&document).into());
+            let media = HeaderValue::from_static(wire::v2::MEDIA_TYPE);
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
             return Ok(response);
         }
         Ok(encoded(200, &asked.accept, bytes))

@@ -22,7 +22,8 @@ use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
 use crate::gate::Gate;
-use crate::registry::Caller;
+use crate::registry::{Caller, IncludeObject, Shape};
+use negotiate::Form;
 
 pub use answer::{Answer, failure, full, json, pieces};
 pub use discovery::{Documents, aggregated_groups, version};
@@ -46,6 +47,21 @@ pub(crate) struct Asked {
     pub(crate) user: Arc<User>,
     pub(crate) query: query::Query,
     pub(crate) accept: negotiate::Accept,
+}
+
+impl Asked {
+    /// The shape in which the client wants objects.
+    fn shape(&self) -> Shape {
+        match self.accept.form {
+            Form::Table => Shape::Table(match self.query.get("includeObject") {
+                Some("None") => IncludeObject::None,
+                Some("Object") => IncludeObject::Object,
+                _ => IncludeObject::Metadata,
+            }),
+            Form::Metadata => Shape::Metadata,
+            Form::Object | Form::Discovery => Shape::Object,
+        }
+    }
 }
 
 impl Rest {

@@ -3,12 +3,12 @@
 use api::{Reason, Status};
 use http::{HeaderMap, header};
 
-use crate::openapi_wire;
+use crate::openapi::wire;
 use crate::registry::MediaType;
 
-/// The shape of an answer.
+/// What an answer is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum Form {
     /// The object as it is.
     #[default]
     Object,
@@ -25,8 +25,8 @@ pub(crate) enum Shape {
 pub(crate) struct Accept {
     /// The encoding.
     pub media: MediaType,
-    /// The shape.
-    pub shape: Shape,
+    /// What it is made of.
+    pub form: Form,
     /// Whether large answers may be compressed.
     pub gzip: bool,
 }
@@ -70,7 +70,7 @@ impl Accept {
             "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
             "application/yaml" | "text/yaml" => MediaType::Yaml,
             // Of the answers, only OpenAPI documents have a protobuf encoding.
-            openapi_wire::MEDIA_TYPE if documents => MediaType::Protobuf,
+            wire::MEDIA_TYPE | wire::v2::MEDIA_TYPE if documents => MediaType::Protobuf,
             _ => return None,
         };
         let (mut kind, mut group, mut version, mut quality) = ("", "", "", 1.0);
@@ -83,14 +83,14 @@ impl Accept {
                 _ => {}
             }
         }
-        let shape = match (kind, group, version) {
-            ("", ..) => Shape::Object,
-            ("Table", "meta.k8s.io", "v1") => Shape::Table,
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Metadata,
-            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery,
+        let form = match (kind, group, version) {
+            ("", ..) => Form::Object,
+            ("Table", "meta.k8s.io", "v1") => Form::Table,
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Form::Metadata,
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Form::Discovery,
             _ => return None,
         };
-        Some((Self { media, shape, gzip: false }, quality))
+        Some((Self { media, form, gzip: false }, quality))
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn choices() {
         let json = Some(Accept::default());
-        let table = Some(Accept { shape: Shape::Table, ..Accept::default() });
+        let table = Some(Accept { form: Form::Table, ..Accept::default() });
         assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), json);
         assert_eq!(
             accept(

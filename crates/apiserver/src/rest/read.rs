@@ -8,26 +8,20 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream;
 use http::Response;
 use resources::Descriptor;
-use serde_json::{Map, Value, json};
-use tokio::time::Instant;
+use serde_json::{Map, Value};
 
 use super::answer::{Answer, encoded, streamed};
-use super::negotiate::{Accept, Shape};
 use super::{Asked, Rest};
 use crate::cache::ChangeKind;
-use crate::gate::{Shown, Target};
-use crate::registry::{IncludeObject, Listed, Tables, Watch, WatchBatch, partial_metadata};
+use crate::gate::{Gate, Shown, Target};
+use crate::registry::{Beat, Listed, PacedWatch, View, WatchBatch};
 use crate::stored::Stored;
 
 /// Pieces of a long list on the wire.
 const PIECE: usize = 64 << 10;
-/// Time between bookmarks.
-const BOOKMARK: Duration = Duration::from_secs(60);
 /// How long a watch lives where the client does not say; spread, so that a
 /// restart's herd of watches does not come back at once.
 const WATCH_SECONDS: std::ops::Range<u64> = 1800..3600;
-/// A watcher gets changes at most this often; what comes between goes together.
-const GATHER: Duration = Duration::from_millis(5);
 
 impl Rest {
     pub(super) async fn read(&self, asked: Asked, target: Target) -> Result<Response<Answer>, Status> {
@@ -40,21 +34,11 @@ impl Rest {
         }
         let version = asked.query.get("resourceVersion").unwrap_or_default();
         let (kind, shown) = self.gate.get(&asked.user, &target, version).await?;
-        let bytes = match (&shown, asked.accept.shape) {
-            (Shown::Stored(stored), Shape::Table) => {
-                let metadata = json!({"resourceVersion": stored.revision.to_string()});
-                self.tables(&asked, &kind).table([&**stored], metadata, true)?
-            }
-            (Shown::Stored(stored), Shape::Metadata) => partial_metadata(stored)?,
-            (Shown::Stored(stored), _) => self.gate.registry().present(&kind, stored)?,
-            (Shown::Made(bytes), _) => bytes.clone(),
+        let bytes = match &shown {
+            Shown::Stored(stored) => View::new(kind, asked.shape()).object(self.gate.registry(), stored)?,
+            Shown::Made(bytes) => bytes.clone(),
         };
         Ok(encoded(200, &asked.accept, bytes))
-    }
-
-    fn tables<'a>(&self, asked: &Asked, kind: &'a Descriptor) -> Tables<'a> {
-        let include = include_object(asked);
-        Tables { kind, now: self.gate.registry().clock().now(), include }
     }
 
     fn show_list(
@@ -64,22 +48,18 @@ impl Rest {
         listed: Listed,
     ) -> Result<Response<Answer>, Status> {
         let metadata = list_metadata(&listed);
-        if asked.accept.shape == Shape::Table {
-            let objects = listed.objects.iter().map(|object| &**object);
-            return Ok(encoded(200, &asked.accept, self.tables(asked, kind).table(objects, metadata, true)?));
+        let registry = self.gate.registry();
+        let mut view = View::new(Arc::clone(kind), asked.shape());
+        if let Some(table) = view.table(registry, &listed, metadata.clone()) {
+            return Ok(encoded(200, &asked.accept, table?));
         }
-        let (list_kind, api_version) = if asked.accept.shape == Shape::Metadata {
-            ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned())
-        } else {
-            (format!("{}List", kind.kind), kind.api_version())
-        };
+        let (list_kind, api_version) = view.list_kind();
         let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
             Value::from(list_kind),
             Value::from(api_version)
         );
-        let plain = asked.accept.shape == Shape::Object && !kind.strategy.converts();
-        if plain && asked.accept.media == crate::registry::MediaType::Json && !asked.accept.gzip {
+        if view.is_plain() && asked.accept.media == crate::registry::MediaType::Json && !asked.accept.gzip {
             return Ok(streamed(stream::iter(pieces_of(head, listed.objects))));
         }
         let mut all = BytesMut::from(head.as_bytes());
@@ -87,12 +67,7 @@ impl Rest {
             if index > 0 {
                 all.put_u8(b',');
             }
-            let item = if asked.accept.shape == Shape::Metadata {
-                partial_metadata(object)?
-            } else {
-                self.gate.registry().present(kind, object)?
-            };
-            all.extend_from_slice(&item);
+            all.extend_from_slice(&view.object(registry, object)?);
         }
         all.extend_from_slice(b"]}\n");
         Ok(encoded(200, &asked.accept, all.freeze()))
@@ -104,19 +79,12 @@ impl Rest {
             Some(seconds) if seconds > 0 => seconds.unsigned_abs(),
             _ => rand::random_range(WATCH_SECONDS),
         };
-        let include = include_object(&asked);
+        let bookmarks = asked.query.flag("allowWatchBookmarks");
+        let lifetime = Duration::from_secs(seconds);
         let stream = WatchFrames {
-            watch,
-            kind,
-            accept: asked.accept,
-            include,
-            bookmarks: asked.query.flag("allowWatchBookmarks"),
-            ends: Instant::now() + Duration::from_secs(seconds),
-            next_bookmark: Instant::now() + BOOKMARK,
-            delivered: None,
-            headings: true,
+            watch: PacedWatch::new(watch, bookmarks, Some(lifetime), self.shutdown.clone()),
+            view: View::new(kind, asked.shape()),
             gate: Arc::clone(&self.gate),
-            shutdown: self.shutdown.clone(),
         };
         Ok(streamed(stream::unfold(Some(stream), |state| async {
             let mut state = state?;
@@ -126,15 +94,6 @@ impl Rest {
                 None => None,
             }
         })))
-    }
-}
-
-/// How much of each object the client wants in a table.
-fn include_object(asked: &Asked) -> IncludeObject {
-    match asked.query.get("includeObject") {
-        Some("None") => IncludeObject::None,
-        Some("Object") => IncludeObject::Object,
-        _ => IncludeObject::Metadata,
     }
 }
 
@@ -194,43 +153,18 @@ fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
 
 /// A watch as the frames that a client reads.
 struct WatchFrames {
-    watch: Watch,
-    kind: Arc<Descriptor>,
-    accept: Accept,
-    include: IncludeObject,
-    bookmarks: bool,
-    ends: Instant,
-    next_bookmark: Instant,
-    /// When the last changes went out.
-    delivered: Option<Instant>,
-    /// Whether the next table needs its headings.
-    headings: bool,
-    gate: Arc<crate::gate::Gate>,
-    shutdown: daemon::Shutdown,
+    watch: PacedWatch,
+    view: View,
+    gate: Arc<Gate>,
 }
 
 impl WatchFrames {
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
-        if let Some(at) = self.delivered {
-            tokio::time::sleep_until(at + GATHER).await;
-        }
-        let until = if self.bookmarks { self.ends.min(self.next_bookmark) } else { self.ends };
-        tokio::select! {
-            batch = self.watch.next() => {
-                self.delivered = Some(Instant::now());
-                Some(batch.and_then(|batch| self.frames(&batch)))
-            }
-            () = self.shutdown.begun() => None,
-            () = tokio::time::sleep_until(until) => {
-                let now = Instant::now();
-                if now >= self.ends {
-                    return None;
-                }
-                self.next_bookmark = now + BOOKMARK;
-                let revision = self.watch.progress();
-                Some(Ok(frame("BOOKMARK", self.bookmark(revision, false).to_string().as_bytes())))
-            }
-        }
+        Some(match self.watch.next().await? {
+            Ok(Beat::Changes(batch)) => self.frames(&batch),
+            Ok(Beat::Bookmark(revision)) => Ok(frame("BOOKMARK", &self.view.bookmark(revision, false))),
+            Err(status) => Err(status),
+        })
     }
 
     fn frames(&mut self, batch: &WatchBatch) -> Result<Bytes, Status> {
@@ -242,42 +176,11 @@ impl WatchFrames {
                 ChangeKind::Modified => "MODIFIED",
                 ChangeKind::Deleted => "DELETED",
             };
-            match self.accept.shape {
-                Shape::Table => {
-                    let tables = Tables {
-                        kind: &self.kind,
-                        now: self.gate.registry().clock().now(),
-                        include: self.include,
-                    };
-                    let metadata = json!({"resourceVersion": item.object.revision.to_string()});
-                    let headings = std::mem::take(&mut self.headings);
-                    put_frame(&mut out, kind, &tables.table([&*item.object], metadata, headings)?);
-                }
-                Shape::Metadata => put_frame(&mut out, kind, &partial_metadata(&item.object)?),
-                _ => put_frame(&mut out, kind, &self.gate.registry().present(&self.kind, &item.object)?),
-            }
+            put_frame(&mut out, kind, &self.view.object(self.gate.registry(), &item.object)?);
         }
         if batch.initial_end {
-            put_frame(&mut out, "BOOKMARK", self.bookmark(batch.revision, true).to_string().as_bytes());
+            put_frame(&mut out, "BOOKMARK", &self.view.bookmark(batch.revision, true));
         }
         Ok(out.freeze())
-    }
-
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Value {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
-        if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        match self.accept.shape {
-            Shape::Table => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": null,
-                "metadata": {"resourceVersion": revision.to_string()},
-                "rows": [{"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}}],
-            }),
-            Shape::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-            }
-            _ => json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata}),
-        }
     }
 }

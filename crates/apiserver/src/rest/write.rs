@@ -4,13 +4,13 @@ use api::{Reason, Status};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::answer::{Answer, encoded, json as json_answer, warn};
-use super::negotiate::{Shape, body_media, content_type, unsupported};
+use super::negotiate::{body_media, content_type, unsupported};
 use super::{Asked, Query, Rest, read_body};
 use crate::gate::{Body, Target};
-use crate::registry::{DeleteOptions, Deleted, PatchKind, UpdateOptions, Written, decode_options};
+use crate::registry::{DeleteOptions, Deleted, PatchKind, UpdateOptions, View, Written, decode_options};
 
 impl Rest {
     pub(super) async fn write(
@@ -77,42 +77,15 @@ impl Rest {
         written: &Written,
     ) -> Result<Response<Answer>, Status> {
         let code = if written.created { 201 } else { 200 };
-        let mut bytes = written.json.clone();
-        if asked.accept.shape == Shape::Table && target.subresource.is_empty() {
-            bytes = self.table_of_written(target, &bytes)?;
-        } else if asked.accept.shape == Shape::Metadata && target.subresource.is_empty() {
-            let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-            let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
-            bytes = partial.to_string().into();
-        }
+        let registry = self.gate.registry();
+        let kind = registry.kinds().find(&target.group, &target.version, &target.resource);
+        let bytes = match kind.filter(|_| target.subresource.is_empty()) {
+            Some(kind) => View::new(kind, asked.shape()).written(registry, &written.json)?,
+            None => written.json.clone(),
+        };
         let mut response = encoded(code, &asked.accept, bytes);
         warn(&mut response, &written.warnings);
         Ok(response)
-    }
-
-    fn table_of_written(&self, target: &Target, bytes: &Bytes) -> Result<Bytes, Status> {
-        let registry = self.gate.registry();
-        let Some(kind) = registry.kinds().find(&target.group, &target.version, &target.resource) else {
-            return Ok(bytes.clone());
-        };
-        let object = api::Object::from_slice(bytes).map_err(Status::internal)?;
-        let cells = kind.strategy.cells(&object, registry.clock().now());
-        let columns: Vec<Value> = kind
-            .columns
-            .iter()
-            .map(|one| {
-                json!({"name": one.name, "type": one.kind, "format": one.format, "description": "", "priority": one.priority})
-            })
-            .collect();
-        let metadata = object.get("metadata").cloned().unwrap_or_default();
-        let partial =
-            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-        let table = json!({
-            "kind": "Table", "apiVersion": "meta.k8s.io/v1",
-            "metadata": {"resourceVersion": object.resource_version()},
-            "columnDefinitions": columns, "rows": [{"cells": cells, "object": partial}],
-        });
-        Ok(table.to_string().into())
     }
 }
 

@@ -131,6 +131,7 @@ impl Layout {
             data: self.state.join("store"),
             address: self.control_address(),
             port: SERVER_PORT,
+            bind: self.control_address(),
             pod_range: self.pod_range().to_owned(),
             service_range: self.service_range().to_owned(),
             health_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -155,12 +156,18 @@ impl Layout {
             pod_logs: folder.join("pod-logs"),
             containerd: folder.join("containerd.sock"),
             cni_plugins: self.cni_plugins.clone(),
-            cni: folder.join("cni"),
+            cni_configuration: folder.join("cni/net.d"),
+            cni_cache: folder.join("cni/cache"),
             cgroup_root: format!("{}/{name}", self.cgroup_root()),
+            // The disk is the developer's: how full it is says little about the cluster.
+            eviction_hard: Some("nodefs.available<1%".to_owned()),
             image_archives: self.image_archives.clone(),
             pod_range: self.pod_range().to_owned(),
             dns: self.service_address(10),
             domain: self.domain().to_owned(),
+            serving: (folder.join("pki/kubelet.crt"), folder.join("pki/kubelet.key")),
+            resolv_conf: None,
+            health_address: None,
             name,
         }
     }

@@ -23,7 +23,9 @@ use daemon::Clock;
 pub use layout::Layout;
 use process::Processes;
 
+use crate::addons;
 use crate::kubeconfigs;
+use crate::leftovers;
 use crate::pki::{Folder, Subject};
 
 /// How long the control plane may take to be ready.
@@ -60,7 +62,7 @@ pub async fn up(layout: &Layout, clock: &dyn Clock, say: &dyn Fn(&str)) -> anyho
     }
     let session = Session::from_file(&layout.admin_kubeconfig())?;
     let client = Client::new(&session, "kubeadm")?;
-    network::publish_dns(&client, layout).await?;
+    addons::publish_dns(&client, layout.service_address(10), layout.control_address()).await?;
     let dns = layout.control_plane().dns(layout.domain());
     let proxy = layout.control_plane().proxy(&layout.name);
     for daemon in [dns, proxy] {
@@ -91,8 +93,8 @@ pub fn down(layout: &Layout, say: &dyn Fn(&str)) -> anyhow::Result<()> {
     let mut processes = Processes::open(&layout.state)?;
     processes.end_all(layout)?;
     say("mounts and cgroups");
-    process::unmount_below(&layout.state)?;
-    process::remove_cgroups(&layout.cgroup_root());
+    leftovers::unmount_below(&layout.state)?;
+    leftovers::remove_cgroups(&layout.cgroup_root());
     say("network namespaces");
     network::remove(layout)?;
     say("files");

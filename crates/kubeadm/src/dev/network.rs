@@ -4,11 +4,6 @@
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use api::types::core::v1::Service;
-use api::types::discovery::v1::EndpointSlice;
-use api::{Reason, Status};
-use client::Client;
-use serde_json::json;
 
 use super::Layout;
 
@@ -79,51 +74,4 @@ fn ip(arguments: &[&str]) -> anyhow::Result<()> {
         bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
-}
-
-/// The service under which pods find cluster DNS, and its endpoint.
-pub(super) async fn publish_dns(client: &Client, layout: &Layout) -> anyhow::Result<()> {
-    let service: Service = serde_json::from_value(json!({
-        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
-        "spec": {
-            "clusterIP": layout.service_address(10).to_string(),
-            "ports": [
-                {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53},
-                {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53},
-            ],
-        },
-    }))?;
-    let slice: EndpointSlice = serde_json::from_value(json!({
-        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": {"kubernetes.io/service-name": "kube-dns"}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [layout.control_address().to_string()], "conditions": {"ready": true}}],
-        "ports": [
-            {"name": "dns", "protocol": "UDP", "port": 53},
-            {"name": "dns-tcp", "protocol": "TCP", "port": 53},
-        ],
-    }))?;
-    accept_existing(
-        client.find::<Service>("kube-system", "kube-dns").await?.is_none(),
-        client.create(&service),
-    )
-    .await?;
-    accept_existing(
-        client.find::<EndpointSlice>("kube-system", "kube-dns").await?.is_none(),
-        client.create(&slice),
-    )
-    .await
-}
-
-async fn accept_existing<K>(
-    absent: bool,
-    create: impl Future<Output = Result<K, Status>>,
-) -> anyhow::Result<()> {
-    if !absent {
-        return Ok(());
-    }
-    match create.await {
-        Ok(_) => Ok(()),
-        Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
-        Err(status) => Err(status).context("publish cluster DNS"),
-    }
 }

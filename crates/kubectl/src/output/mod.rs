@@ -10,6 +10,7 @@ use serde::Serialize as _;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::gotemplate::GoTemplate;
 use crate::jsonpath::Template;
 
 /// A format of `-o`.
@@ -24,6 +25,7 @@ pub(crate) enum Format {
     JsonPath(Template),
     /// What a path finds, as a JSON list.
     JsonPathAsJson(Template),
+    GoTemplate(GoTemplate),
     /// Headers and paths.
     Columns(Vec<(String, Template)>),
 }
@@ -51,6 +53,13 @@ impl Format {
                 Err(Error::said("template format specified but no template given"))
             }
             "jsonpath-as-json" => Ok(Self::JsonPathAsJson(Template::parse(argument)?)),
+            "go-template" | "template" if argument.is_empty() => {
+                Err(Error::said("template format specified but no template given"))
+            }
+            "go-template" | "template" => Ok(Self::GoTemplate(GoTemplate::parse(argument)?)),
+            "go-template-file" | "templatefile" => {
+                Ok(Self::GoTemplate(GoTemplate::parse(&from_file(argument)?)?))
+            }
             "custom-columns-file" => Ok(Self::Columns(columns_of_file(&from_file(argument)?)?)),
             "custom-columns" if argument.is_empty() => {
                 Err(Error::said("custom-columns format specified but no custom columns given"))
@@ -58,7 +67,7 @@ impl Format {
             "custom-columns" => Ok(Self::Columns(columns(argument)?)),
             other => Err(Error::said(format!(
                 "unable to match a printer suitable for the output format {other:?}, allowed formats are: \
-                 custom-columns,custom-columns-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,wide,yaml"
+                 custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,wide,yaml"
             ))),
         }
     }
@@ -75,6 +84,7 @@ impl Format {
             Self::Yaml => yaml::format(value),
             Self::Name => items(value).into_iter().map(|one| format!("{}\n", name_of(one))).collect(),
             Self::JsonPath(template) => template.print(value),
+            Self::GoTemplate(template) => template.print(value)?,
             Self::JsonPathAsJson(template) => json_text(&json!(template.values(value)))?,
             Self::Columns(columns) => {
                 let mut lines = table::Lines::default();

@@ -34,7 +34,21 @@ pub(crate) struct Diff {
 }
 
 impl Verb for Diff {
+    /// The exit code tells: 0 of no differences, 1 of some, more of a failure.
     async fn run(self, kube: &Kube) -> Result<(), Error> {
+        match self.show(kube).await {
+            Ok(()) => Ok(()),
+            Err(Error::Exit(code)) => Err(Error::Exit(code)),
+            Err(error) => {
+                eprintln!("{error}");
+                Err(Error::Exit(2))
+            }
+        }
+    }
+}
+
+impl Diff {
+    async fn show(&self, kube: &Kube) -> Result<(), Error> {
         if self.files.filenames.is_empty() {
             return Err(Error::said("must specify one of -f and -k"));
         }

@@ -57,6 +57,11 @@ pub(crate) struct Exec {
 impl Verb for Exec {
     async fn run(self, kube: &Kube) -> Result<(), Error> {
         let limit = parse_duration(&self.streams.pod_running_timeout)?;
+        if self.words.len() > 1 {
+            return Err(Error::said(
+                "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
+            ));
+        }
         if self.command.is_empty() {
             return Err(Error::said("you must specify at least one command for the container"));
         }
@@ -69,11 +74,6 @@ impl Verb for Exec {
                 };
                 pods::of_object(kube, &kube.get(info.target()).await?, limit).await?
             }
-            ([_, _, ..], _) => {
-                return Err(Error::said(
-                    "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
-                ));
-            }
             _ => return Err(Error::said("pod, type/name or --filename must be specified")),
         };
         let phase = pod.text(&["status", "phase"]);
@@ -82,7 +82,11 @@ impl Verb for Exec {
                 "cannot exec into a container in a completed pod; current phase is {phase}"
             )));
         }
-        let container = pods::container(&pod, self.streams.container.as_deref(), self.streams.quiet)?;
+        let container = match &self.streams.container {
+            // Whether there is such a container is for the server to say.
+            Some(name) if !name.is_empty() => name.clone(),
+            _ => pods::container(&pod, None, self.streams.quiet)?,
+        };
         let tty = self.streams.is_raw();
         let start = ExecStart {
             pod: Some(PodRef {

@@ -70,6 +70,7 @@ fn sums(pod: &Pod) -> Sums {
     for (role, container) in pod::containers(pod) {
         let own = of(container);
         match role {
+            Role::Ephemeral => {}
             Role::Main => together = add(&together, &own),
             Role::Sidecar => {
                 together = add(&together, &own);

@@ -58,10 +58,7 @@ pub async fn import(store: &Store, path: &Path) -> Result<Vec<Arc<Image>>, Archi
     let archive = tokio::task::spawn_blocking(move || Archive::open(owned))
         .await
         .map_err(|error| malformed(path, error.to_string()))??;
-    let leased = store.leased().await?;
-    let result = archive.import(&leased).await;
-    leased.release().await;
-    result
+    archive.import(&store.leased().await?).await
 }
 
 /// Imports every `*.tar` of a directory, in the order of names. An archive that

@@ -8,8 +8,21 @@ use oci_client::secrets::RegistryAuth;
 use serde_json::Value;
 
 /// Names and passwords, by registry.
-#[derive(Clone, Debug, Default)]
-pub struct Credentials(Vec<(String, RegistryAuth)>);
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Credentials(Vec<(String, Login)>);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Login {
+    name: String,
+    password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the passwords.
+        f.debug_list().entries(self.0.iter().map(|(registry, login)| (registry, &login.name))).finish()
+    }
+}
 
 impl Credentials {
     /// Takes what pull secrets hold; a malformed one holds nothing.
@@ -18,18 +31,24 @@ impl Credentials {
         Self(secrets.into_iter().flat_map(of_secret).collect())
     }
 
-    /// All that fit an image, the most specific first; the last is anonymous.
+    /// All that fit an image at the address that is asked for it, the most
+    /// specific first; the last is none. A mirror gets the mirror's credentials,
+    /// never those of the registry that it mirrors.
     #[must_use]
-    pub fn matching(&self, image: &Reference) -> Vec<RegistryAuth> {
-        let path = format!("{}/{}", image.registry(), image.repository());
-        let mut found: Vec<&(String, RegistryAuth)> =
+    pub fn matching(&self, address: &str, image: &Reference) -> Vec<RegistryAuth> {
+        let address = if address == image.resolve_registry() { image.registry() } else { address };
+        let path = format!("{address}/{}", image.repository());
+        let mut found: Vec<&(String, Login)> =
             self.0.iter().filter(|(key, _)| path == *key || path.starts_with(&format!("{key}/"))).collect();
         found.sort_by_key(|(key, _)| std::cmp::Reverse(key.len()));
-        found.into_iter().map(|(_, auth)| auth.clone()).chain([RegistryAuth::Anonymous]).collect()
+        let logins = found
+            .into_iter()
+            .map(|(_, login)| RegistryAuth::Basic(login.name.clone(), login.password.clone()));
+        logins.chain([RegistryAuth::Anonymous]).collect()
     }
 }
 
-fn of_secret(secret: &Secret) -> Vec<(String, RegistryAuth)> {
+fn of_secret(secret: &Secret) -> Vec<(String, Login)> {
     let data = |key: &str| {
         let bytes = &secret.data.as_ref()?.get(key)?.0;
         serde_json::from_slice::<Value>(bytes).ok()
@@ -45,14 +64,14 @@ fn of_secret(secret: &Secret) -> Vec<(String, RegistryAuth)> {
     entries.filter_map(|(registry, entry)| Some((normalize(registry), login(entry)?))).collect()
 }
 
-fn login(entry: &Value) -> Option<RegistryAuth> {
+fn login(entry: &Value) -> Option<Login> {
     let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
     if let (Some(name), Some(password)) = (text("username"), text("password")) {
-        return Some(RegistryAuth::Basic(name.to_owned(), password.to_owned()));
+        return Some(Login { name: name.to_owned(), password: password.to_owned() });
     }
     let decoded = String::from_utf8(STANDARD.decode(text("auth")?).ok()?).ok()?;
     let (name, password) = decoded.split_once(':')?;
-    Some(RegistryAuth::Basic(name.to_owned(), password.to_owned()))
+    Some(Login { name: name.to_owned(), password: password.to_owned() })
 }
 
 /// `https://index.docker.io/v1/` and the like as host and path.
@@ -79,10 +98,10 @@ mod tests {
         }))
         .expect("a secret");
         let credentials = Credentials::from_secrets([&secret]);
-        let names = |image: &str| -> Vec<String> {
-            let image = image.parse().expect("a reference");
+        let at = |address: Option<&str>, image: &str| -> Vec<String> {
+            let image: Reference = image.parse().expect("a reference");
             credentials
-                .matching(&image)
+                .matching(address.unwrap_or_else(|| image.registry()), &image)
                 .into_iter()
                 .map(|auth| match auth {
                     RegistryAuth::Basic(name, _) => name,
@@ -90,10 +109,14 @@ mod tests {
                 })
                 .collect()
         };
+        let names = |image: &str| at(None, image);
         assert_eq!(names("busybox"), ["hub", "-"]);
         assert_eq!(names("registry.local:5000/team/app"), ["b", "a", "-"]);
         assert_eq!(names("registry.local:5000/teams/app"), ["a", "-"]);
         assert_eq!(names("elsewhere/x"), ["hub", "-"]);
         assert_eq!(names("elsewhere.example/x"), ["-"]);
+        assert_eq!(at(Some("mirror.example"), "busybox"), ["-"], "a mirror does not get the registry's");
+        assert_eq!(at(Some("registry.local:5000"), "elsewhere.example/x"), ["a", "-"], "but its own");
+        assert!(!format!("{credentials:?}").contains("secret"));
     }
 }

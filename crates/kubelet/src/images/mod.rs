@@ -6,6 +6,8 @@
 
 pub mod archive;
 pub mod credentials;
+mod download;
+pub mod hosts;
 pub mod registry;
 pub mod store;
 
@@ -13,6 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
 use oci_client::Reference;
 use parking_lot::Mutex;
 
@@ -31,7 +35,7 @@ const BACKOFF_LONGEST: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The name is not a name.
-    #[error("Failed to apply default image tag \"{image}\": {why}")]
+    #[error("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {why}")]
     InvalidName {
         /// The name.
         image: String,
@@ -42,15 +46,15 @@ pub enum ImageError {
     #[error("Container image \"{0}\" is not present with pull policy of Never")]
     NeverPull(String),
     /// The pull failed.
-    #[error("failed to pull image \"{image}\": {why}")]
+    #[error("failed to pull and unpack image \"{image}\": {why}")]
     Pull {
-        /// The image.
+        /// The image's full name.
         image: String,
         /// The chain of causes.
         why: String,
     },
     /// A pull failed a short time ago.
-    #[error("Back-off pulling image \"{image}\": {why}")]
+    #[error("Back-off pulling image \"{image}\": ErrImagePull: {why}")]
     BackOff {
         /// The image.
         image: String,
@@ -111,22 +115,52 @@ impl PullPolicy {
 pub struct Obtained {
     /// The image.
     pub image: Arc<Image>,
-    /// How long the pull took; `None` if there was none.
-    pub pulled_in: Option<Duration>,
+    /// The pull; `None` if there was none.
+    pub pull: Option<Pulled>,
 }
 
+/// How long a pull took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// By itself.
+    pub took: Duration,
+    /// Since this container asked for it.
+    pub with_waiting: Duration,
+}
+
+/// Who wants an image, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The image as the pod names it.
+    pub image: &'a str,
+    /// When to pull.
+    pub policy: PullPolicy,
+    /// With what.
+    pub credentials: &'a Credentials,
+    /// The pod's uid: each pod has its own back-off.
+    pub pod: &'a str,
+}
+
+#[derive(Clone, Debug)]
 struct Failure {
     next_try: Instant,
     delay: Duration,
     why: String,
 }
 
+/// A pull that several may wait for; it ends when nobody does any more.
+type Flight = Shared<FlightFuture>;
+type FlightFuture = BoxFuture<'static, Result<(Arc<Image>, Duration), String>>;
+
 /// All images of this node.
 pub struct Images {
     store: Store,
-    registries: Registries,
-    failures: Mutex<HashMap<String, Failure>>,
-    under_way: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    registries: Arc<Registries>,
+    /// By pod and image.
+    failures: Mutex<HashMap<(String, String), Failure>>,
+    /// By image and credentials: who may not pull by himself gets nothing from
+    /// another's pull.
+    under_way: Mutex<HashMap<(String, Credentials), WeakShared<FlightFuture>>>,
 }
 
 /// Parses an image's name to its full form.
@@ -143,6 +177,7 @@ impl Images {
     /// Images in this store, from these registries.
     #[must_use]
     pub fn new(store: Store, registries: Registries) -> Self {
+        let registries = Arc::new(registries);
         Self { store, registries, failures: Mutex::default(), under_way: Mutex::default() }
     }
 
@@ -152,69 +187,91 @@ impl Images {
         &self.store
     }
 
-    /// Makes an image usable: finds it, or pulls it as the policy says.
+    /// Makes an image usable: finds it, or pulls it as the policy says. A pull
+    /// that another pod has begun is shared.
     ///
     /// # Errors
     /// When it cannot be had now; the reason goes into the container's status.
     pub async fn ensure(
         &self,
-        image: &str,
-        policy: PullPolicy,
-        credentials: &Credentials,
+        wish: Wish<'_>,
         on_pull: &(dyn Fn() + Send + Sync),
     ) -> Result<Obtained, ImageError> {
-        let reference = parse(image)?;
+        let reference = parse(wish.image)?;
         let name = reference.whole();
-        if policy != PullPolicy::Always {
+        if wish.policy != PullPolicy::Always {
             if let Some(image) = self.store.find(&name).await? {
-                return Ok(Obtained { image, pulled_in: None });
+                return Ok(Obtained { image, pull: None });
             }
-            if policy == PullPolicy::Never {
-                return Err(ImageError::NeverPull(image.to_owned()));
+            if wish.policy == PullPolicy::Never {
+                return Err(ImageError::NeverPull(wish.image.to_owned()));
             }
         }
-        self.check_back_off(image, &name)?;
-        let turn = Arc::clone(self.under_way.lock().entry(name.clone()).or_default());
-        let _turn = turn.lock().await;
-        // Somebody else may have pulled it while we waited.
-        if policy == PullPolicy::IfNotPresent
-            && let Some(image) = self.store.find(&name).await?
-        {
-            return Ok(Obtained { image, pulled_in: None });
+        let key = (wish.pod.to_owned(), name.clone());
+        if let Some(back_off) = self.back_off(&key, wish.image) {
+            return Err(back_off);
         }
         on_pull();
         let begun = monotonic();
-        let pulled = self.registries.pull(&reference, credentials, &self.store).await;
-        self.under_way.lock().remove(&name);
-        match pulled {
-            Ok(image) => {
-                self.failures.lock().remove(&name);
-                Ok(Obtained { image, pulled_in: Some(begun.elapsed()) })
+        match self.flight(reference, wish.credentials).await {
+            Ok((image, took)) => {
+                self.failures.lock().remove(&key);
+                Ok(Obtained { image, pull: Some(Pulled { took, with_waiting: begun.elapsed() }) })
             }
-            Err(error) => {
-                let why = chain(&error);
-                self.note_failure(&name, &why);
-                Err(ImageError::Pull { image: image.to_owned(), why })
+            Err(why) => {
+                let error = ImageError::Pull { image: name, why };
+                let mut failures = self.failures.lock();
+                let failure = next_failure(failures.get(&key), error.to_string(), monotonic());
+                failures.insert(key, failure);
+                Err(error)
             }
         }
     }
 
-    fn check_back_off(&self, image: &str, name: &str) -> Result<(), ImageError> {
-        let failures = self.failures.lock();
-        let Some(failure) = failures.get(name) else { return Ok(()) };
+    /// The pull of an image that is under way, or a new one.
+    fn flight(&self, reference: Reference, credentials: &Credentials) -> Flight {
+        let mut under_way = self.under_way.lock();
+        under_way.retain(|_, flight| flight.upgrade().is_some());
+        let key = (reference.whole(), credentials.clone());
+        if let Some(flight) = under_way.get(&key).and_then(WeakShared::upgrade)
+            && flight.peek().is_none()
+        {
+            return flight;
+        }
+        let (store, registries, credentials) =
+            (self.store.clone(), Arc::clone(&self.registries), credentials.clone());
+        let flight = async move {
+            let begun = monotonic();
+            let pulled = registries.pull(&reference, &credentials, &store).boxed().await;
+            pulled.map(|image| (image, begun.elapsed())).map_err(|error| chain(&error))
+        }
+        .boxed()
+        .shared();
+        if let Some(weak) = flight.downgrade() {
+            under_way.insert(key, weak);
+        }
+        flight
+    }
+
+    fn back_off(&self, key: &(String, String), image: &str) -> Option<ImageError> {
+        let failure = self.failures.lock().get(key).cloned()?;
         let left = failure.next_try.saturating_duration_since(monotonic());
-        if left.is_zero() {
-            return Ok(());
-        }
-        Err(ImageError::BackOff { image: image.to_owned(), why: failure.why.clone(), left })
+        let why = failure.why;
+        (!left.is_zero()).then(|| ImageError::BackOff { image: image.to_owned(), why, left })
     }
 
-    fn note_failure(&self, name: &str, why: &str) {
-        let mut failures = self.failures.lock();
-        let delay = failures.get(name).map_or(BACKOFF_FIRST, |last| (last.delay * 2).min(BACKOFF_LONGEST));
-        let failure = Failure { next_try: monotonic() + delay, delay, why: why.to_owned() };
-        failures.insert(name.to_owned(), failure);
+    /// Forgets a pod's failures.
+    pub fn forget(&self, pod: &str) {
+        self.failures.lock().retain(|(uid, _), _| uid != pod);
     }
+}
+
+/// The failure after `last`: the delay doubles; one that is long past counts no
+/// more (upstream's rule: twice the longest).
+fn next_failure(last: Option<&Failure>, why: String, now: Instant) -> Failure {
+    let recent = last.filter(|last| now < last.next_try + BACKOFF_LONGEST * 2);
+    let delay = recent.map_or(BACKOFF_FIRST, |last| (last.delay * 2).min(BACKOFF_LONGEST));
+    Failure { next_try: now + delay, delay, why }
 }
 
 /// An error and its causes in one line.
@@ -248,6 +305,23 @@ mod tests {
         ] {
             assert_eq!(PullPolicy::of(policy, image), expected, "{image}");
         }
+    }
+
+    #[test]
+    fn failures_back_off() {
+        let begun = monotonic();
+        let mut now = begun;
+        let mut last: Option<Failure> = None;
+        let mut delays = Vec::new();
+        for _ in 0..7 {
+            let failure = next_failure(last.as_ref(), String::new(), now);
+            delays.push(failure.delay.as_secs());
+            now = failure.next_try;
+            last = Some(failure);
+        }
+        assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
+        let much_later = now + BACKOFF_LONGEST * 3;
+        assert_eq!(next_failure(last.as_ref(), String::new(), much_later).delay, BACKOFF_FIRST);
     }
 
     #[test]

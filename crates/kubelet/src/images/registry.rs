@@ -1,19 +1,26 @@
-//! Images from registries.
+//! Images from registries: which address to ask ([`Registries`]), and one pull
+//! from one address ([`Pull`]).
+//!
+//! Nothing of a pull is kept until it is whole: blobs are written under a lease,
+//! and containerd checks each digest before it takes a blob.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use serde_json::Value;
 
 use super::credentials::Credentials;
+use super::download;
+use super::hosts::{self, Host, HostsError};
 use super::store::{Blob, Image, Store, pick};
 use crate::runtime::containerd::RuntimeError;
-use std::sync::Arc;
 
 const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
@@ -21,10 +28,23 @@ const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
+/// Blobs of an image that are downloaded at once (containerd's default).
+const PARALLEL: usize = 3;
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// A registry that sends nothing for so long is gone.
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A pull that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
+    /// There is no such image.
+    #[error("{0}: not found")]
+    NotFound(String),
+    /// The registry does not let us in.
+    #[error(
+        "pull access denied, repository does not exist or may require authorization: authorization failed"
+    )]
+    Denied(#[source] Box<OciDistributionError>),
     /// The registry, or the way to it.
     #[error("pull from {registry}")]
     Registry {
@@ -36,9 +56,40 @@ pub enum PullError {
     /// It answered with something that is not an image for this machine.
     #[error("{0}")]
     Unfit(String),
+    /// How to reach the registry is not known.
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
     /// containerd.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+}
+
+impl PullError {
+    fn of(registry: &str, what: &str, error: OciDistributionError) -> Self {
+        match &error {
+            OciDistributionError::ImageManifestNotFoundError(_)
+            | OciDistributionError::ServerError { code: 404, .. } => Self::NotFound(what.to_owned()),
+            OciDistributionError::AuthenticationFailure(_)
+            | OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError { code: 401 | 403, .. } => Self::Denied(Box::new(error)),
+            OciDistributionError::RegistryError { envelope, .. } => {
+                let has =
+                    |wanted: &[OciErrorCode]| envelope.errors.iter().any(|one| wanted.contains(&one.code));
+                if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
+                    Self::Denied(Box::new(error))
+                } else if has(&[
+                    OciErrorCode::ManifestUnknown,
+                    OciErrorCode::NameUnknown,
+                    OciErrorCode::NotFound,
+                ]) {
+                    Self::NotFound(what.to_owned())
+                } else {
+                    Self::Registry { registry: registry.to_owned(), source: Box::new(error) }
+                }
+            }
+            _ => Self::Registry { registry: registry.to_owned(), source: Box::new(error) },
+        }
+    }
 }
 
 /// How registries are reached.
@@ -48,6 +99,8 @@ pub struct Registries {
     pub plain_http: Vec<String>,
     /// Registries to ask first, by the registry that they mirror.
     pub mirrors: HashMap<String, Vec<String>>,
+    /// Directory of `hosts.toml` files, which go before the rest.
+    pub config: Option<PathBuf>,
 }
 
 impl Registries {
@@ -61,6 +114,18 @@ impl Registries {
         is_local || self.plain_http.iter().any(|plain| plain == registry)
     }
 
+    /// The addresses that serve a registry's images, in the order to try.
+    fn hosts(&self, registry: &str) -> Result<Vec<Host>, HostsError> {
+        if let Some(directory) = &self.config
+            && let Some(hosts) = hosts::read(directory, registry)?
+        {
+            return Ok(hosts);
+        }
+        let mirrors = self.mirrors.get(registry).into_iter().flatten();
+        let all = mirrors.map(String::as_str).chain([registry]);
+        Ok(all.map(|address| Host::new(address, self.is_plain(address))).collect())
+    }
+
     /// Pulls an image into the store, from its mirrors or its registry, with
     /// the first credentials that work.
     ///
@@ -72,42 +137,59 @@ impl Registries {
         credentials: &Credentials,
         store: &Store,
     ) -> Result<Arc<Image>, PullError> {
-        let mut sources = Vec::new();
-        for mirror in self.mirrors.get(reference.registry()).into_iter().flatten() {
-            let mut source = reference.clone();
-            source.set_mirror_registry(mirror.clone());
-            sources.push(source);
-        }
-        sources.push(reference.clone());
         let mut last = None;
-        for source in &sources {
-            for auth in credentials.matching(reference) {
-                match self.pull_from(source, &auth, reference, store).boxed().await {
+        let by_digest = reference.digest().is_some();
+        let hosts = self.hosts(reference.registry())?;
+        for host in hosts.iter().filter(|host| host.pulls && (host.resolves || by_digest)) {
+            for auth in credentials.matching(&host.address, reference) {
+                match pull_from(host, &auth, reference, store).boxed().await {
                     Ok(image) => return Ok(image),
-                    Err(error) => last = Some(error),
+                    // Other credentials may do.
+                    Err(error @ PullError::Denied(_)) => last = Some(error),
+                    Err(error) => {
+                        last = Some(error);
+                        break;
+                    }
                 }
             }
         }
-        Err(last.unwrap_or_else(|| PullError::Unfit(format!("no source for {reference}"))))
+        Err(last.unwrap_or_else(|| PullError::Unfit(format!("no host may be asked for {reference}"))))
     }
+}
 
-    async fn pull_from(
-        &self,
-        source: &Reference,
-        auth: &RegistryAuth,
-        reference: &Reference,
-        store: &Store,
-    ) -> Result<Arc<Image>, PullError> {
-        let registry = source.resolve_registry();
-        let protocol = if self.is_plain(registry) { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig { protocol, user_agent: "corten-kubelet", ..ClientConfig::default() };
-        let client = Client::new(config);
-        let leased = store.leased().await?;
-        let pull = Pull { client, source, auth, store: &leased };
-        let result = pull.run(reference).boxed().await;
-        leased.release().await;
-        result
+async fn pull_from(
+    host: &Host,
+    auth: &RegistryAuth,
+    reference: &Reference,
+    store: &Store,
+) -> Result<Arc<Image>, PullError> {
+    let mut source = reference.clone();
+    if host.address != reference.resolve_registry() && host.address != reference.registry() {
+        source.set_mirror_registry(host.address.clone());
     }
+    let protocol = if host.is_plain { ClientProtocol::Http } else { ClientProtocol::Https };
+    let config = ClientConfig {
+        protocol,
+        user_agent: "corten-kubelet",
+        accept_invalid_certificates: host.skips_verification,
+        extra_root_certificates: authorities(host)?,
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        read_timeout: Some(READ_TIMEOUT),
+        ..ClientConfig::default()
+    };
+    let client =
+        Client::try_from(config).map_err(|error| PullError::of(&host.address, &reference.whole(), error))?;
+    let leased = store.leased().await?;
+    let pull = Pull { client, source: &source, auth, store: &leased };
+    pull.run(reference).boxed().await
+}
+
+fn authorities(host: &Host) -> Result<Vec<Certificate>, HostsError> {
+    let read = |path: &PathBuf| {
+        let data = std::fs::read(path).map_err(|source| HostsError::Read { path: path.clone(), source })?;
+        Ok(Certificate { encoding: CertificateEncoding::Pem, data })
+    };
+    host.authorities.iter().map(read).collect()
 }
 
 struct Pull<'a> {
@@ -126,7 +208,7 @@ impl Pull<'_> {
         } else {
             let child = pick(&document).ok_or_else(|| {
                 PullError::Unfit(format!(
-                    "no image for linux/{} in {reference}",
+                    "no match for platform linux/{} in manifest {top_digest}: not found",
                     super::store::architecture()
                 ))
             })?;
@@ -148,7 +230,7 @@ impl Pull<'_> {
             .client
             .pull_manifest_raw(reference, self.auth, &MANIFEST_TYPES)
             .await
-            .map_err(|error| self.failed(error))?;
+            .map_err(|error| self.failed(&reference.whole(), error))?;
         // The digest that counts is that of the bytes we got.
         let digest = super::store::digest(&bytes);
         match reference.digest() {
@@ -162,14 +244,18 @@ impl Pull<'_> {
     /// Configuration and layers, several at once.
     async fn blobs(&self, manifest: &Value) -> Result<(), PullError> {
         let layers = manifest["layers"].as_array().into_iter().flatten();
-        let blobs: Vec<Blob> = layers.chain(Some(&manifest["config"])).map(blob).collect::<Result<_, _>>()?;
+        let mut blobs: Vec<Blob> =
+            layers.chain(Some(&manifest["config"])).map(blob).collect::<Result<_, _>>()?;
+        // An image may have the same layer more than once.
+        blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
+        blobs.dedup_by(|a, b| a.digest == b.digest);
         let total: u64 = blobs.iter().map(|blob| blob.size).sum();
         tracing::info!(image = %self.source, blobs = blobs.len(), bytes = total, "pulling");
         let mut calls: Vec<BoxFuture<'_, Result<u64, PullError>>> = Vec::new();
         for blob in &blobs {
             calls.push(self.blob(blob).boxed());
         }
-        let mut results = futures::stream::iter(calls).buffer_unordered(3);
+        let mut results = futures::stream::iter(calls).buffer_unordered(PARALLEL);
         let mut done = 0;
         while let Some(result) = results.next().await {
             done += result?;
@@ -180,18 +266,16 @@ impl Pull<'_> {
 
     async fn blob(&self, blob: &Blob) -> Result<u64, PullError> {
         if !self.store.has(&blob.digest).await? {
-            let stream = self
-                .client
-                .pull_blob_stream(self.source, blob.digest.as_str())
+            let stream = download::blob(&self.client, self.source, blob)
                 .await
-                .map_err(|error| self.failed(error))?;
-            self.store.write(blob, HashMap::new(), stream.stream).await?;
+                .map_err(|error| self.failed(&blob.digest, error))?;
+            self.store.write(blob, HashMap::new(), stream).await?;
         }
         Ok(blob.size)
     }
 
-    fn failed(&self, error: OciDistributionError) -> PullError {
-        PullError::Registry { registry: self.source.resolve_registry().to_owned(), source: Box::new(error) }
+    fn failed(&self, what: &str, error: OciDistributionError) -> PullError {
+        PullError::of(self.source.resolve_registry(), what, error)
     }
 }
 
@@ -231,5 +315,14 @@ mod tests {
         ] {
             assert_eq!(registries.is_plain(registry), expected, "{registry}");
         }
+    }
+
+    #[test]
+    fn mirrors_are_asked_first() {
+        let mirrors = [("docker.io".to_owned(), vec!["localhost:5000".to_owned()])].into();
+        let registries = Registries { mirrors, ..Registries::default() };
+        let hosts = registries.hosts("docker.io").expect("hosts");
+        assert_eq!(hosts, [Host::new("localhost:5000", true), Host::new("docker.io", false)]);
+        assert_eq!(registries.hosts("quay.io").expect("hosts"), [Host::new("quay.io", false)]);
     }
 }

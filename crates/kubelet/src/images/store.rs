@@ -117,14 +117,13 @@ impl Store {
         Self { containerd, known: Arc::default() }
     }
 
-    /// The same store under a lease that protects what is being added.
+    /// The same store under a lease that protects what is being added, until it is
+    /// dropped.
     pub(crate) async fn leased(&self) -> Result<Self, RuntimeError> {
+        if self.containerd.has_lease() {
+            return Ok(self.clone());
+        }
         Ok(Self { containerd: self.containerd.with_lease().await?, known: Arc::clone(&self.known) })
-    }
-
-    /// Ends the lease.
-    pub(crate) async fn release(self) {
-        self.containerd.end_lease().await;
     }
 
     /// An image by its full name, ready to run; unpacks it if need be.
@@ -144,7 +143,7 @@ impl Store {
         let image = match known {
             Some(image) => image,
             None => {
-                let image = self.unpack(name, &target.digest).await?;
+                let image = self.leased().await?.unpack(name, &target.digest).await?;
                 self.known.lock().insert(target.digest.clone(), image.clone());
                 image
             }
@@ -378,8 +377,7 @@ impl Store {
             snapshotter: SNAPSHOTTER.to_owned(),
             key: key.clone(),
             parent: parent.to_owned(),
-            // Kept while we work on it, whatever the lease.
-            labels: [("containerd.io/gc.root".to_owned(), crate::time::now().to_string())].into(),
+            ..Default::default()
         };
         let mounts = self
             .containerd

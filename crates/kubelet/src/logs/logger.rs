@@ -5,6 +5,11 @@
 //! waits until 5 is closed. Lines are written in the CRI format (`TIME STREAM
 //! TAG TEXT`), a line that is not complete after a moment with the tag `P`.
 //! Files are rotated by size. SIGTERM is ignored: the end of the pipes ends us.
+//!
+//! The shim's `binary://` gives a container no standard input, unless it has a
+//! terminal. For such a container the kubelet starts the logger ([`start`]), which
+//! reads named pipes. Whoever is the logger holds a lock: a kubelet that restarts
+//! starts another to be sure, which leaves at once if it is not needed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -20,6 +25,10 @@ use tokio::sync::mpsc;
 pub const SUBCOMMAND: &str = "logger";
 /// An incomplete line is written after this time without more.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// A container that does not open its pipes in this time was never started.
+const OPEN: Duration = Duration::from_secs(30);
+/// The time for the last lines after a container's end.
+const DRAIN: Duration = Duration::from_secs(5);
 /// The longest line kept together.
 const LONGEST_LINE: usize = 16 << 10;
 
@@ -35,6 +44,20 @@ pub struct Plan {
     /// A pipe to hold open for writing, so that the container's input does not
     /// end when one who attached to it leaves.
     pub hold: Option<PathBuf>,
+    /// Named pipes to read instead of what the shim hands over.
+    #[serde(default)]
+    pub pipes: Option<Pipes>,
+}
+
+/// Where a container writes that was not started with `binary://`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipes {
+    /// Its standard output.
+    pub stdout: PathBuf,
+    /// Its standard error.
+    pub stderr: PathBuf,
+    /// The file whose lock the logger holds.
+    pub lock: PathBuf,
 }
 
 impl Plan {
@@ -63,7 +86,47 @@ impl Plan {
 pub fn run(plan: &str) -> io::Result<()> {
     let plan: Plan = serde_json::from_str(plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(plan))
+    let served = runtime.block_on(serve(plan));
+    // A pipe that nobody opened is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+/// Starts a logger that outlives this process, for a plan with pipes.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(executable: &Path, plan: &Plan) -> io::Result<()> {
+    let text = serde_json::to_string(plan)?;
+    let mut child = tokio::process::Command::new(executable)
+        .args([SUBCOMMAND, &text])
+        .current_dir("/")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        // Not ended with us by a signal to our group.
+        .process_group(0)
+        .spawn()?;
+    daemon::tasks::spawn("logger", async move {
+        if let Err(error) = child.wait().await {
+            tracing::debug!(error = %error, "logger not waited for");
+        }
+    });
+    Ok(())
+}
+
+/// Waits until a logger has written everything, at most a moment.
+pub async fn ended(pipes: &Pipes) {
+    let path = pipes.lock.clone();
+    let locked = tokio::task::spawn_blocking(move || lock(&path, nix::fcntl::FlockArg::LockExclusive));
+    if tokio::time::timeout(DRAIN, locked).await.is_err() {
+        tracing::warn!(lock = %pipes.lock.display(), "logger has not ended in time");
+    }
+}
+
+fn lock(path: &Path, how: nix::fcntl::FlockArg) -> io::Result<nix::fcntl::Flock<File>> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    nix::fcntl::Flock::lock(file, how).map_err(|(_, errno)| errno.into())
 }
 
 async fn serve(plan: Plan) -> io::Result<()> {
@@ -74,12 +137,26 @@ async fn serve(plan: Plan) -> io::Result<()> {
         Some(path) => Some(OpenOptions::new().read(true).write(true).open(path)?),
         None => None,
     };
+    let (stdout, stderr, _locked) = match plan.pipes.clone() {
+        None => (inherited(3)?, inherited(4)?, None),
+        Some(pipes) => {
+            let Ok(locked) = lock(&pipes.lock, nix::fcntl::FlockArg::LockExclusiveNonblock) else {
+                // Another is at work.
+                return Ok(());
+            };
+            let (stdout, stderr) = tokio::try_join!(open_pipe(pipes.stdout), open_pipe(pipes.stderr))?;
+            (stdout, stderr, Some(locked))
+        }
+    };
+    let is_started_by_shim = plan.pipes.is_none();
     let mut log = Log::open(plan)?;
     let (sender, mut lines) = mpsc::channel(256);
-    let out = daemon::tasks::spawn("logger-stdout", cut(inherited(3)?, "stdout", sender.clone()));
-    let err = daemon::tasks::spawn("logger-stderr", cut(inherited(4)?, "stderr", sender));
-    // Closing it says that we are ready.
-    drop(descriptor(5));
+    let out = daemon::tasks::spawn("logger-stdout", cut(stdout, "stdout", sender.clone()));
+    let err = daemon::tasks::spawn("logger-stderr", cut(stderr, "stderr", sender));
+    if is_started_by_shim {
+        // Closing it says that we are ready.
+        drop(descriptor(5));
+    }
     while let Some(line) = lines.recv().await {
         log.write(&line)?;
     }
@@ -104,6 +181,14 @@ fn descriptor(number: i32) -> std::os::fd::OwnedFd {
     // SAFETY: the process was started with this descriptor open for us alone,
     // and each number is taken once.
     unsafe { std::os::fd::OwnedFd::from_raw_fd(number) }
+}
+
+/// Opens a named pipe as soon as the container's side is open: before, its end
+/// would be seen at once.
+async fn open_pipe(path: PathBuf) -> io::Result<pipe::Receiver> {
+    let opening = tokio::task::spawn_blocking(move || File::open(path));
+    let file = tokio::time::timeout(OPEN, opening).await.map_err(io::Error::other)??;
+    pipe::Receiver::from_file(file?)
 }
 
 fn inherited(number: i32) -> io::Result<pipe::Receiver> {
@@ -206,7 +291,8 @@ mod tests {
 
     #[test]
     fn uris_survive_escaping() {
-        let plan = Plan { file: "/var/log/a b.log".into(), max_size: 1, max_files: 2, hold: None };
+        let plan =
+            Plan { file: "/var/log/a b.log".into(), max_size: 1, max_files: 2, hold: None, pipes: None };
         let uri = plan.uri(Path::new("/bin/kubelet"));
         assert!(uri.starts_with("binary:///bin/kubelet?logger=%7B%22file"), "{uri}");
         assert!(!uri.contains(' '));
@@ -215,7 +301,8 @@ mod tests {
     #[test]
     fn rotation_keeps_as_many_files_as_asked() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let plan = Plan { file: dir.path().join("c/0.log"), max_size: 100, max_files: 3, hold: None };
+        let plan =
+            Plan { file: dir.path().join("c/0.log"), max_size: 100, max_files: 3, hold: None, pipes: None };
         let mut log = Log::open(plan).expect("open");
         for number in 0..10 {
             let text = format!("line {number} {}", "x".repeat(80)).into_bytes();

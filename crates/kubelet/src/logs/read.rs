@@ -3,11 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use inotify::{Inotify, WatchMask};
 use jiff::Timestamp;
+use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt as _, AsyncSeekExt as _, BufReader};
 use tokio::sync::mpsc;
 
@@ -27,9 +30,6 @@ pub struct Options {
     /// Only this stream: `stdout` or `stderr`.
     pub stream: Option<&'static str>,
 }
-
-/// How long to wait before looking for more.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
 
 /// One entry of a log file.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,54 +94,104 @@ fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Sends a log to `sender` until its end; when following, until `is_over` says
-/// that nothing will be added, or nobody listens.
+/// A place in a log that spans several files: rotation renames them, so a file
+/// is known by its inode.
+struct Cursor<'a> {
+    path: &'a Path,
+    open: Option<(BufReader<File>, u64)>,
+    /// A line whose end is not written yet.
+    partial: Vec<u8>,
+}
+
+impl Cursor<'_> {
+    /// The next whole line; nothing at the end of what is written.
+    async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some((reader, _)) = &mut self.open else {
+                if self.advance().await? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            let length = reader.read_until(b'\n', &mut self.partial).await?;
+            if length > 0 && self.partial.ends_with(b"\n") {
+                self.partial.pop();
+                return Ok(Some(std::mem::take(&mut self.partial)));
+            }
+            if length == 0 && !self.advance().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Goes on to the next newer file, if there is one and the current one is
+    /// read; whether there may be more to read.
+    async fn advance(&mut self) -> io::Result<bool> {
+        let inode = self.open.as_ref().map(|(_, inode)| *inode);
+        let mut found = Vec::new();
+        for path in files(self.path) {
+            match File::open(&path).await {
+                Ok(file) => found.push((file.metadata().await?.ino(), file)),
+                // Renamed or removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // A current file that has been removed was the oldest of all.
+        let at = found.iter().position(|(other, _)| Some(*other) == inode);
+        let next = at.map_or(0, |at| at + 1);
+        if next >= found.len() {
+            return Ok(false);
+        }
+        if let Some((reader, _)) = &mut self.open
+            && reader.read_until(b'\n', &mut self.partial).await? > 0
+        {
+            // Written between the last read and the rotation.
+            return self.give_back().await;
+        }
+        self.partial.clear();
+        let (inode, file) = found.swap_remove(next);
+        self.open = Some((BufReader::new(file), inode));
+        Ok(true)
+    }
+
+    /// Undoes the read of a line that the caller is to read by itself.
+    async fn give_back(&mut self) -> io::Result<bool> {
+        let length = i64::try_from(self.partial.len()).unwrap_or_default();
+        self.partial.clear();
+        if let Some((reader, _)) = &mut self.open {
+            let _position = reader.seek(io::SeekFrom::Current(-length)).await?;
+        }
+        Ok(true)
+    }
+}
+
+/// Sends a log to `sender` until its end; when following, until `over` says that
+/// nothing will be added, or nobody listens.
 ///
 /// # Errors
 /// When the log cannot be read.
 pub async fn stream(
     path: &Path,
     options: &Options,
-    is_over: impl Fn() -> bool,
+    over: impl Future<Output = ()>,
     sender: &mpsc::Sender<Bytes>,
 ) -> io::Result<()> {
     let mut output = Output { options, left: options.limit.unwrap_or(u64::MAX), in_line: false };
-    let mut position = 0;
-    let old = files(path);
-    let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
-    let mut current = None;
-    for file in &old {
-        let is_last = file == path;
-        let opened = match tokio::fs::File::open(file).await {
-            Ok(opened) => opened,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let mut reader = BufReader::new(opened);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = reader.read_until(b'\n', &mut line).await?;
-            if length == 0 || line.last() != Some(&b'\n') {
-                break;
-            }
-            if is_last {
-                position += length as u64;
-            }
-            line.pop();
-            match options.tail {
-                Some(tail) => {
-                    kept.push_back(line.clone());
-                    while kept.len() > tail {
-                        kept.pop_front();
-                    }
+    // The watch comes first, so that nothing falls between it and the reads.
+    let mut watch = if options.follow { Some(watch(path)?) } else { None };
+    let mut cursor = Cursor { path, open: None, partial: Vec::new() };
+    let mut kept = VecDeque::new();
+    while let Some(line) = cursor.line().await? {
+        match options.tail {
+            Some(tail) => {
+                kept.push_back(line);
+                while kept.len() > tail {
+                    kept.pop_front();
                 }
-                None if send(&mut output, &line, sender).await => return Ok(()),
-                None => {}
             }
-        }
-        if is_last {
-            current = Some(reader);
+            None if send(&mut output, &line, sender).await => return Ok(()),
+            None => {}
         }
     }
     for line in kept {
@@ -149,10 +199,38 @@ pub async fn stream(
             return Ok(());
         }
     }
-    if !options.follow {
-        return Ok(());
+    tokio::pin!(over);
+    while let Some(events) = &mut watch {
+        let is_over = tokio::select! {
+            () = &mut over => true,
+            () = sender.closed() => return Ok(()),
+            event = events.next() => match event {
+                Some(event) => {
+                    event?;
+                    false
+                }
+                None => true,
+            },
+        };
+        // Read after the question, so that nothing written before the end is lost.
+        while let Some(line) = cursor.line().await? {
+            if send(&mut output, &line, sender).await {
+                return Ok(());
+            }
+        }
+        if is_over {
+            return Ok(());
+        }
     }
-    follow(path, current, position, &mut output, is_over, sender).await
+    Ok(())
+}
+
+/// Watches the directory of a log: its files are written, renamed and made anew.
+fn watch(path: &Path) -> io::Result<inotify::EventStream<[u8; 4096]>> {
+    let directory = path.parent().unwrap_or(path);
+    let inotify = Inotify::init()?;
+    inotify.watches().add(directory, WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO)?;
+    inotify.into_event_stream([0; 4096])
 }
 
 /// Sends one line; whether that was the last.
@@ -160,49 +238,6 @@ async fn send(output: &mut Output<'_>, line: &[u8], sender: &mpsc::Sender<Bytes>
     let (bytes, is_all) = output.render(line);
     let is_closed = !bytes.is_empty() && sender.send(bytes.into()).await.is_err();
     is_all || is_closed
-}
-
-async fn follow(
-    path: &Path,
-    mut reader: Option<BufReader<tokio::fs::File>>,
-    mut position: u64,
-    output: &mut Output<'_>,
-    is_over: impl Fn() -> bool,
-    sender: &mpsc::Sender<Bytes>,
-) -> io::Result<()> {
-    loop {
-        // Asked before the read, so that nothing written before the end is lost.
-        let over = is_over();
-        let mut line = Vec::new();
-        if reader.is_none() {
-            reader = tokio::fs::File::open(path).await.ok().map(BufReader::new);
-            position = 0;
-        }
-        if let Some(open) = &mut reader {
-            open.seek(io::SeekFrom::Start(position)).await?;
-            loop {
-                line.clear();
-                let length = open.read_until(b'\n', &mut line).await?;
-                if length == 0 || line.last() != Some(&b'\n') {
-                    break;
-                }
-                position += length as u64;
-                line.pop();
-                if send(output, &line, sender).await {
-                    return Ok(());
-                }
-            }
-            // After a rotation the name means another, shorter file.
-            if tokio::fs::metadata(path).await.map_or(true, |meta| meta.len() < position) {
-                reader = None;
-                continue;
-            }
-        }
-        if over || sender.is_closed() {
-            return Ok(());
-        }
-        tokio::time::sleep(FOLLOW_PAUSE).await;
-    }
 }
 
 #[cfg(test)]
@@ -219,7 +254,7 @@ mod tests {
         let path = dir.path().join("0.log");
         std::fs::write(&path, LOG).expect("write");
         let (sender, mut receiver) = mpsc::channel(64);
-        stream(&path, &options, || true, &sender).await.expect("reads");
+        stream(&path, &options, std::future::ready(()), &sender).await.expect("reads");
         drop(sender);
         let mut all = Vec::new();
         while let Some(bytes) = receiver.recv().await {
@@ -239,5 +274,60 @@ mod tests {
         assert_eq!(read(Options { since, follow: true, ..plain.clone() }).await, "two\nthree\n");
         let timed = read(Options { timestamps: true, tail: Some(2), ..plain }).await;
         assert_eq!(timed, "2026-01-01T00:00:03.000000000Z three\n");
+    }
+
+    /// One who follows gets every line once and in order, however often the files
+    /// are rotated under him, and the line that is written in two goes.
+    #[tokio::test]
+    async fn following_across_rotations() {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("0.log");
+        let line = |number: u32| format!("2026-01-01T00:00:01.000000000Z stdout F {number}\n");
+        let append = |text: &str| {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+            file.expect("open").write_all(text.as_bytes()).expect("write");
+        };
+        append(&line(0));
+        let options = Options { follow: true, ..Options::default() };
+        let (end, over) = tokio::sync::oneshot::channel::<()>();
+        let (sender, mut receiver) = mpsc::channel(4);
+        let reading = async {
+            let over = async { drop(over.await) };
+            let read = stream(&path, &options, over, &sender).await;
+            drop(sender);
+            read
+        };
+        let writing = async {
+            let mut next =
+                async || receiver.recv().await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            assert_eq!(next().await.as_deref(), Some("0\n"));
+            let (front, back) = (&line(1)[..20], &line(1)[20..]);
+            append(front);
+            append(back);
+            assert_eq!(next().await.as_deref(), Some("1\n"));
+            // Twice between two looks of the reader.
+            for round in 0..2 {
+                append(&line(2 + round));
+                for number in (1..3).rev() {
+                    let from = dir.path().join(format!("0.log.{number}"));
+                    if from.exists() {
+                        std::fs::rename(from, dir.path().join(format!("0.log.{}", number + 1)))
+                            .expect("rename");
+                    }
+                }
+                std::fs::rename(&path, dir.path().join("0.log.1")).expect("rename");
+            }
+            append(&line(4));
+            for expected in ["2\n", "3\n", "4\n"] {
+                assert_eq!(next().await.as_deref(), Some(expected));
+            }
+            append(&line(5));
+            drop(end);
+            assert_eq!(next().await.as_deref(), Some("5\n"));
+            assert_eq!(next().await, None);
+        };
+        let (read, ()) = tokio::join!(reading, writing);
+        read.expect("reads");
     }
 }

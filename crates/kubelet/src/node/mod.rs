@@ -2,6 +2,7 @@
 //! its status reported when it changes.
 
 pub mod facts;
+pub mod thresholds;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,14 +21,13 @@ use crate::config::Flags;
 use crate::network::Network;
 use crate::status::api_time;
 use crate::worker::pods::Pods;
+use thresholds::Thresholds;
 
 const LEASES: &str = "kube-node-lease";
 const LEASE_EVERY: Duration = Duration::from_secs(10);
 const LEASE_LASTS: i32 = 40;
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 const STATUS_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
-/// Below this much available memory the node is under pressure.
-const LEAST_MEMORY: u64 = 100 << 20;
 
 /// What a node is, as far as it does not change.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub struct Identity {
     max_pods: u32,
     root: PathBuf,
     containerd: String,
+    thresholds: Thresholds,
 }
 
 impl Identity {
@@ -74,6 +75,7 @@ impl Identity {
             max_pods: flags.max_pods,
             root: flags.root_dir.clone(),
             containerd,
+            thresholds: flags.eviction_hard.clone(),
         })
     }
 }
@@ -102,6 +104,12 @@ impl Reporter {
         pods: Arc<Pods>,
     ) -> Arc<Self> {
         Arc::new(Self { identity, cluster, network, pods })
+    }
+
+    /// Registers the node, then reports it and renews its lease for ever.
+    pub async fn run(self: Arc<Self>) {
+        self.register().await;
+        tokio::join!(Arc::clone(&self).report(), self.renew_lease());
     }
 
     /// Registers the node, or brings its labels up to date; tries until it works.
@@ -237,7 +245,7 @@ impl Reporter {
             "capacity": capacity,
             "allocatable": capacity,
             "addresses": addresses,
-            "conditions": conditions(node, is_network_ready, facts::memory_available(), disk_is_short(&identity.root)),
+            "conditions": conditions(node, is_network_ready, Shortages::of(identity)),
             "daemonEndpoints": {"kubeletEndpoint": {"Port": identity.port}},
             "images": images,
             "nodeInfo": facts::node_info(&identity.containerd),
@@ -255,9 +263,21 @@ impl Reporter {
     }
 }
 
-fn disk_is_short(root: &std::path::Path) -> bool {
-    let (total, available) = facts::disk(root);
-    total > 0 && available < total / 10
+/// What a node is short of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortages {
+    memory: bool,
+    disk: bool,
+}
+
+impl Shortages {
+    fn of(identity: &Identity) -> Self {
+        let (total, available) = facts::disk(&identity.root);
+        Self {
+            memory: identity.thresholds.is_memory_short(facts::memory_available(), facts::memory()),
+            disk: identity.thresholds.is_disk_short(available, total),
+        }
+    }
 }
 
 /// A status without what changes all the time.
@@ -270,10 +290,9 @@ fn essence(status: &Value) -> Value {
 }
 
 /// The conditions, with the times of those that did not change.
-fn conditions(node: &Node, is_network_ready: bool, memory: u64, disk_is_short: bool) -> Vec<NodeCondition> {
+fn conditions(node: &Node, is_network_ready: bool, short: Shortages) -> Vec<NodeCondition> {
     let now = api_time(crate::time::now());
     let old = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let memory_is_short = memory < LEAST_MEMORY;
     let pressure =
         |kind: &'static str,
          is_true: bool,
@@ -282,13 +301,13 @@ fn conditions(node: &Node, is_network_ready: bool, memory: u64, disk_is_short: b
     let list = [
         pressure(
             "MemoryPressure",
-            memory_is_short,
+            short.memory,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
         pressure(
             "DiskPressure",
-            disk_is_short,
+            short.disk,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
@@ -332,7 +351,7 @@ mod tests {
 
     #[test]
     fn conditions_keep_their_times() {
-        let first = conditions(&Node::default(), false, 1 << 30, false);
+        let first = conditions(&Node::default(), false, Shortages::default());
         let ready = first.iter().find(|condition| condition.type_ == "Ready").expect("ready");
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("KubeletNotReady")));
         let mut node = Node::default();
@@ -340,7 +359,7 @@ mod tests {
         let long_ago = api_time(jiff::Timestamp::from_second(1000).expect("a time"));
         old.iter_mut().for_each(|condition| condition.last_transition_time = Some(long_ago.clone()));
         node.status = Some(api::types::core::v1::NodeStatus { conditions: Some(old), ..Default::default() });
-        let second = conditions(&node, true, 0, false);
+        let second = conditions(&node, true, Shortages { memory: true, disk: false });
         for condition in second {
             let is_kept = condition.last_transition_time == Some(long_ago.clone());
             let changed = matches!(condition.type_.as_str(), "Ready" | "MemoryPressure");

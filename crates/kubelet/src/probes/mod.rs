@@ -124,7 +124,7 @@ impl Prober {
             let Some((role, container)) = pod::container(pod, &record.name) else { continue };
             let subject = Subject {
                 id: record.id.clone(),
-                container: container.clone(),
+                container: container.into_owned(),
                 host: addresses.first().copied(),
                 since: record.created_at,
                 runtime: self.runtime.clone(),
@@ -151,7 +151,7 @@ struct Subject {
 
 impl Subject {
     fn start(self, role: Role) -> Vec<JoinHandle<()>> {
-        if role == Role::Init {
+        if matches!(role, Role::Init | Role::Ephemeral) {
             return Vec::new();
         }
         if self.container.startup_probe.is_none() {

@@ -2,6 +2,7 @@
 //! one is held), answers come back with "not found" told apart.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use containerd_client::services::v1 as services;
 use containerd_client::tonic::transport::Channel;
@@ -88,7 +89,27 @@ pub(crate) fn gone_is_fine<T>(result: Result<T, RuntimeError>) -> Result<(), Run
 pub struct Containerd {
     channel: Channel,
     namespace: String,
-    lease: Option<String>,
+    lease: Option<Arc<Lease>>,
+}
+
+/// A lease, given back when the last who holds it is done or gives up.
+#[derive(Debug)]
+struct Lease {
+    id: String,
+    channel: Channel,
+    namespace: String,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (channel, namespace) = (self.channel.clone(), std::mem::take(&mut self.namespace));
+        let holder = Containerd { channel, namespace, lease: None };
+        let id = std::mem::take(&mut self.id);
+        // At the end of the process the lease is left to expire.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            daemon::tasks::spawn("lease", holder.end_lease(id));
+        }
+    }
 }
 
 impl Containerd {
@@ -116,15 +137,15 @@ impl Containerd {
         if let Ok(value) = self.namespace.parse() {
             metadata.insert("containerd-namespace", value);
         }
-        if let Some(lease) = self.lease.as_ref().and_then(|lease| lease.parse().ok()) {
+        if let Some(lease) = self.lease.as_ref().and_then(|lease| lease.id.parse().ok()) {
             metadata.insert("containerd-lease", lease);
         }
         request
     }
 
     /// The same connection under a new lease, which keeps what is made under it
-    /// from containerd's garbage collector until [`Containerd::end_lease`] (or
-    /// for an hour, if we die).
+    /// from containerd's garbage collector until the last clone is dropped (or for
+    /// an hour, if we die).
     ///
     /// # Errors
     /// When containerd refuses.
@@ -139,12 +160,17 @@ impl Containerd {
             .create(self.request(create))
             .await
             .map_err(failed("create lease"))?;
-        Ok(Self { lease: Some(id), ..self.clone() })
+        let lease = Lease { id, channel: self.channel.clone(), namespace: self.namespace.clone() };
+        Ok(Self { lease: Some(Arc::new(lease)), ..self.clone() })
+    }
+
+    /// Whether what is made through this connection is kept by a lease.
+    pub(crate) const fn has_lease(&self) -> bool {
+        self.lease.is_some()
     }
 
     /// Gives the lease back. A failure is harmless: the lease expires.
-    pub(crate) async fn end_lease(self) {
-        let Some(id) = self.lease.clone() else { return };
+    async fn end_lease(self, id: String) {
         let request = self.request(services::DeleteRequest { id, sync: false });
         if let Err(status) =
             services::leases_client::LeasesClient::new(self.channel.clone()).delete(request).await

@@ -15,10 +15,9 @@ use prost_types::Any;
 
 use super::containerd::{RuntimeError, failed, gone_is_fine};
 use super::sandbox::{RUNC, SPEC_TYPE};
-use super::spec::{Blueprint, HostMount, oci_spec};
+use super::spec::{Blueprint, HostMount, ProcessNamespace, oci_spec};
 use super::{Runtime, labels, users};
 use crate::images::store::{Image, SNAPSHOTTER};
-use crate::logs::logger::Plan as LogPlan;
 use crate::pod;
 use crate::worker::plan::Start;
 
@@ -39,6 +38,8 @@ pub struct NewContainer<'a> {
     pub environment: &'a [(String, String)],
     /// Volumes.
     pub mounts: Vec<HostMount>,
+    /// The process whose process namespace is shared instead of the pod's.
+    pub process_of: Option<u32>,
 }
 
 impl Runtime {
@@ -57,12 +58,17 @@ impl Runtime {
             return Err(error);
         }
         match self.run_task(&id, &new, rootfs).await {
-            Ok(()) => Ok(id),
+            Ok(()) => {
+                self.label(&id, vec![(labels::STARTED.to_owned(), "true".to_owned())]).await?;
+                Ok(id)
+            }
             Err(error) => {
                 let message = error.to_string();
                 let now = crate::time::now();
                 self.delete_task(&id).await?;
-                self.label(&id, labels::exit(128, "StartError", now, &message)).await?;
+                let mut ended = labels::exit(128, "StartError", now);
+                ended.extend(labels::exit_message(&message));
+                self.label(&id, ended).await?;
                 Err(error)
             }
         }
@@ -74,7 +80,11 @@ impl Runtime {
             key: id.to_owned(),
             parent: chain.to_owned(),
             // Ours to remove, also in the moment before the record refers to it.
-            labels: [("containerd.io/gc.root".to_owned(), crate::time::now().to_string())].into(),
+            labels: [
+                ("containerd.io/gc.root".to_owned(), crate::time::now().to_string()),
+                (labels::ROOT.to_owned(), self.root_label()),
+            ]
+            .into(),
         };
         let answer = self.containerd.snapshots().prepare(self.containerd.request(request)).await;
         Ok(answer.map_err(failed(format!("prepare root of {id}")))?.into_inner().mounts)
@@ -95,7 +105,10 @@ impl Runtime {
         )?;
         let termination = self.termination_file(new)?;
         let mounts = self.mounts(new, &termination);
-        let namespaces = self.namespaces(new.pod, new.sandbox).await?;
+        let mut namespaces = self.namespaces(new.pod, new.sandbox).await?;
+        if let Some(pid) = new.process_of {
+            namespaces.process = ProcessNamespace::Shared(format!("/proc/{pid}/ns/pid").into());
+        }
         let group = self.cgroups.of_pod(&pod_id.uid, pod::qos_class(new.pod));
         let spec = oci_spec(&Blueprint {
             pod: new.pod,
@@ -111,7 +124,7 @@ impl Runtime {
         })?;
         let container = Container {
             id: id.to_owned(),
-            labels: self.labels_of(new, &termination),
+            labels: self.labels_of(id, new, &termination),
             image: new.image.name.clone(),
             runtime: Some(services::container::Runtime { name: RUNC.to_owned(), options: None }),
             spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value: spec.to_string().into_bytes() }),
@@ -126,6 +139,7 @@ impl Runtime {
 
     fn labels_of(
         &self,
+        id: &str,
         new: &NewContainer<'_>,
         termination: &Path,
     ) -> std::collections::HashMap<String, String> {
@@ -148,10 +162,14 @@ impl Runtime {
         ] {
             labels.insert(key.to_owned(), value);
         }
+        let plan = self.logger_plan(id, new);
+        if plan.pipes.is_some() {
+            labels.insert(labels::LOGGER.to_owned(), serde_json::to_string(&plan).unwrap_or_default());
+        }
         labels
     }
 
-    fn log_path(&self, new: &NewContainer<'_>) -> PathBuf {
+    pub(super) fn log_path(&self, new: &NewContainer<'_>) -> PathBuf {
         crate::logs::path(&self.settings.logs, &pod::id(new.pod), &new.container.name, new.start.attempt)
     }
 
@@ -202,42 +220,20 @@ impl Runtime {
         new: &NewContainer<'_>,
         rootfs: Vec<Mount>,
     ) -> Result<(), RuntimeError> {
-        let has_stdin = new.container.stdin == Some(true);
-        let stdin = if has_stdin { self.make_stdin(id)?.display().to_string() } else { String::new() };
-        let holds_stdin = has_stdin && new.container.stdin_once != Some(true);
-        let log = LogPlan {
-            file: self.log_path(new),
-            max_size: self.settings.log_max_size,
-            max_files: self.settings.log_max_files,
-            hold: holds_stdin.then(|| PathBuf::from(&stdin)),
-        };
-        let output = log.uri(&self.settings.logger);
-        let terminal = new.container.tty == Some(true);
+        let stdio = self.stdio(id, new)?;
         let create = services::CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs,
-            stdin,
-            stdout: output.clone(),
-            stderr: if terminal { String::new() } else { output },
-            terminal,
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            terminal: new.container.tty == Some(true),
             ..Default::default()
         };
         let what = || failed(format!("start container {}", new.container.name));
         self.containerd.tasks().create(self.containerd.request(create)).await.map_err(what())?;
         let start = services::StartRequest { container_id: id.to_owned(), ..Default::default() };
         self.containerd.tasks().start(self.containerd.request(start)).await.map(drop).map_err(what())
-    }
-
-    /// Where a container's standard input is written.
-    #[must_use]
-    pub fn stdin_path(&self, id: &str) -> PathBuf {
-        self.settings.state.join("io").join(format!("{id}-stdin"))
-    }
-
-    fn make_stdin(&self, id: &str) -> Result<PathBuf, RuntimeError> {
-        let path = self.stdin_path(id);
-        make_fifo(&path)?;
-        Ok(path)
     }
 
     /// Sends a signal to a container; harmless if it does not run.
@@ -319,7 +315,7 @@ impl Runtime {
         }
     }
 
-    async fn remove_snapshot(&self, id: &str) -> Result<(), RuntimeError> {
+    pub(super) async fn remove_snapshot(&self, id: &str) -> Result<(), RuntimeError> {
         let request =
             snaps::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_owned() };
         let removed = self.containerd.snapshots().remove(self.containerd.request(request)).await;
@@ -336,23 +332,8 @@ impl Runtime {
         let request = services::DeleteContainerRequest { id: id.to_owned() };
         let deleted = self.containerd.containers().delete(self.containerd.request(request)).await;
         gone_is_fine(deleted.map_err(failed(format!("delete container {id}"))))?;
-        match std::fs::remove_file(self.stdin_path(id)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(RuntimeError::io(format!("remove standard input of {id}"))(error))
-            }
-            _ => Ok(()),
-        }
+        self.remove_pipes(id)
     }
-}
-
-/// Makes a named pipe, and its directory.
-pub(super) fn make_fifo(path: &Path) -> Result<(), RuntimeError> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
-            .map_err(RuntimeError::io(format!("make {}", directory.display())))?;
-    }
-    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)
-        .map_err(RuntimeError::errno(format!("make pipe {}", path.display())))
 }
 
 /// `SIGTERM`, `TERM` or `15`.

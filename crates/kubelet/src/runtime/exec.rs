@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 
 use super::Runtime;
 use super::containerd::{RuntimeError, failed, gone_is_fine};
-use super::containers::make_fifo;
+use super::stdio::make_fifo;
 
 /// A process to be started in a container.
 #[derive(Clone, Debug)]
@@ -175,6 +175,24 @@ impl Runtime {
         self.resize_process(container, "", width, height).await
     }
 
+    /// Ends a container's input.
+    ///
+    /// # Errors
+    /// When containerd fails.
+    pub async fn close_stdin(&self, container: &str) -> Result<(), RuntimeError> {
+        self.close_stdin_of(container, "").await
+    }
+
+    async fn close_stdin_of(&self, container: &str, exec: &str) -> Result<(), RuntimeError> {
+        let request = services::CloseIoRequest {
+            container_id: container.to_owned(),
+            exec_id: exec.to_owned(),
+            stdin: true,
+        };
+        let closed = self.containerd.tasks().close_io(self.containerd.request(request)).await;
+        gone_is_fine(closed.map_err(failed("close input")))
+    }
+
     async fn resize_process(
         &self,
         container: &str,
@@ -248,15 +266,7 @@ impl Process {
     /// # Errors
     /// When containerd fails.
     pub async fn close_stdin(&self) -> Result<(), RuntimeError> {
-        let request = services::CloseIoRequest {
-            container_id: self.container.clone(),
-            exec_id: self.id.clone(),
-            stdin: true,
-        };
-        let containerd = &self.runtime.containerd;
-        gone_is_fine(
-            containerd.tasks().close_io(containerd.request(request)).await.map_err(failed("close input")),
-        )
+        self.runtime.close_stdin_of(&self.container, &self.id).await
     }
 
     /// Removes what containerd remembers of it.

@@ -37,6 +37,10 @@ pub(crate) const LOG_PATH: &str = "corten.dev/log-path";
 pub(crate) const TERMINATION_FILE: &str = "corten.dev/termination-file";
 pub(crate) const TERMINATION_POLICY: &str = "corten.dev/termination-policy";
 pub(crate) const STOP_SIGNAL: &str = "corten.dev/stop-signal";
+/// The container's program was started.
+pub(crate) const STARTED: &str = "corten.dev/started";
+/// The plan of a logger that this kubelet starts.
+pub(crate) const LOGGER: &str = "corten.dev/logger";
 const POD_EXTENSION: &str = "corten.dev/pod";
 
 /// The longest text kept in a label.
@@ -73,19 +77,19 @@ pub(crate) fn pod_of(container: &Container) -> Option<Pod> {
 }
 
 /// Labels that record an end.
-pub(crate) fn exit(code: i32, reason: &str, at: Timestamp, message: &str) -> Vec<(String, String)> {
+pub(crate) fn exit(code: i32, reason: &str, at: Timestamp) -> Vec<(String, String)> {
+    [(EXIT_CODE, code.to_string()), (EXIT_REASON, reason.to_owned()), (EXIT_TIME, at.to_string())]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+}
+
+/// The label that ends the record of an end: the last words.
+pub(crate) fn exit_message(message: &str) -> Vec<(String, String)> {
     let mut message = message.to_owned();
     while message.len() > LONGEST_LABEL {
         message.pop();
     }
-    [
-        (EXIT_CODE, code.to_string()),
-        (EXIT_REASON, reason.to_owned()),
-        (EXIT_TIME, at.to_string()),
-        (EXIT_MESSAGE, message),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    vec![(EXIT_MESSAGE.to_owned(), message)]
 }
 
 /// A sandbox; whether its namespaces exist is for the caller to say.
@@ -101,12 +105,16 @@ pub(crate) fn sandbox(container: &Container, exists: bool) -> Sandbox {
 }
 
 /// A container, with the state that the task service reports; `None` where it
-/// knows no task.
+/// knows no task. One that was started ended unseen.
 pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
     let label = |key| container.labels.get(key).map(String::as_str).unwrap_or_default();
     let created_at = timestamp(container.created_at.as_ref()).unwrap_or_default();
     let state = recorded_exit(container).map(State::Exited).or(task).unwrap_or_else(|| {
-        // The machine rebooted, or a kubelet died between two calls.
+        // A task that was started and is no more was lost, with the machine's
+        // start or with its shim; one that never was is made anew.
+        if !container.labels.contains_key(STARTED) {
+            return State::Created;
+        }
         State::Exited(Exit {
             code: 255,
             reason: "Unknown".to_owned(),
@@ -120,6 +128,7 @@ pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
         role: match label(ROLE) {
             "init" => Role::Init,
             "sidecar" => Role::Sidecar,
+            "ephemeral" => Role::Ephemeral,
             _ => Role::Main,
         },
         attempt: label(ATTEMPT).parse().unwrap_or_default(),
@@ -133,7 +142,8 @@ pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
     }
 }
 
-fn recorded_exit(container: &Container) -> Option<Exit> {
+/// The recorded end, if the container has one.
+pub(crate) fn recorded_exit(container: &Container) -> Option<Exit> {
     let code = container.labels.get(EXIT_CODE)?.parse().ok()?;
     let label = |key| container.labels.get(key).cloned().unwrap_or_default();
     Some(Exit {

@@ -12,12 +12,14 @@ pub mod containers;
 pub mod exec;
 pub mod files;
 pub(crate) mod labels;
+mod leftovers;
 pub mod namespaces;
 pub mod pause;
 pub mod record;
 pub mod sandbox;
 pub mod seccomp;
 pub mod spec;
+mod stdio;
 pub mod users;
 
 use std::collections::HashMap;
@@ -27,16 +29,27 @@ use api::types::core::v1::Pod;
 use containerd_client::events::TaskExit;
 use containerd_client::services::v1 as services;
 use containerd_client::services::v1::Container;
+use containerd_client::tonic::Streaming;
+use containerd_client::types::Envelope;
 use prost::Message as _;
+use prost_types::Any;
 use tokio::sync::mpsc;
 
 use crate::cgroups::Cgroups;
+use crate::logs::logger;
 use crate::network::Network;
 use crate::pod::PodId;
 use containerd::{Containerd, RuntimeError, failed, timestamp};
 use files::Dns;
 use record::{Exit, Observed, State};
 use spec::Machine;
+
+/// The topic of containerd's events about ends.
+const EXIT: &str = "/tasks/exit";
+/// The topic of our own event.
+const SUBSCRIBED: &str = "/corten/subscribed";
+/// How often it is published until it comes back.
+const SUBSCRIPTION: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Where the runtime's things are.
 #[derive(Clone, Debug)]
@@ -122,6 +135,11 @@ impl Runtime {
         self.list(format!("labels.\"{}\"=={uid:?}", labels::POD_UID)).await
     }
 
+    /// Everything in containerd that is this kubelet's.
+    async fn ours(&self) -> Result<Vec<Container>, RuntimeError> {
+        self.list(format!("labels.\"{}\"=={:?}", labels::ROOT, self.root_label())).await
+    }
+
     /// Every pod of this kubelet that containerd knows, with the specification
     /// kept with its sandbox.
     ///
@@ -129,7 +147,7 @@ impl Runtime {
     /// When containerd fails.
     pub async fn pods(&self) -> Result<HashMap<PodId, Option<Pod>>, RuntimeError> {
         let mut pods = HashMap::new();
-        for container in self.list(format!("labels.\"{}\"=={:?}", labels::ROOT, self.root_label())).await? {
+        for container in self.ours().await? {
             let pod = pods.entry(labels::pod_id(&container.labels)).or_insert(None);
             if let Some(found) = labels::pod_of(&container) {
                 *pod = Some(found);
@@ -162,8 +180,10 @@ impl Runtime {
     }
 
     async fn state(&self, container: &Container) -> Result<Option<State>, RuntimeError> {
-        if container.labels.contains_key(labels::EXIT_CODE) {
-            return Ok(None);
+        if let Some(exit) = labels::recorded_exit(container) {
+            let is_whole = container.labels.contains_key(labels::EXIT_MESSAGE);
+            let exit = if is_whole { exit } else { self.conclude(container, exit).await? };
+            return Ok(Some(State::Exited(exit)));
         }
         let Some(process) = self.process(&container.id).await? else { return Ok(None) };
         use containerd_client::types::v1::Status;
@@ -210,15 +230,21 @@ impl Runtime {
             (_, 0) => "Completed",
             _ => "Error",
         };
-        let message = self.termination_message(container, code);
-        self.label(&container.id, labels::exit(code, reason, at, &message)).await?;
+        self.label(&container.id, labels::exit(code, reason, at)).await?;
+        let exit = Exit { code, reason: reason.to_owned(), message: None, finished_at: at };
+        self.conclude(container, exit).await
+    }
+
+    /// Removes the task of a container that has ended, which ends its logger, and
+    /// then looks for its last words.
+    async fn conclude(&self, container: &Container, exit: Exit) -> Result<Exit, RuntimeError> {
         self.delete_task(&container.id).await?;
-        Ok(Exit {
-            code,
-            reason: reason.to_owned(),
-            message: Some(message).filter(|message| !message.is_empty()),
-            finished_at: at,
-        })
+        if let Some(pipes) = stdio::logger_of(&container.labels).and_then(|plan| plan.pipes) {
+            logger::ended(&pipes).await;
+        }
+        let message = self.termination_message(container, exit.code);
+        self.label(&container.id, labels::exit_message(&message)).await?;
+        Ok(Exit { message: Some(message).filter(|message| !message.is_empty()), ..exit })
     }
 
     fn cgroup_of(&self, container: &Container) -> Option<String> {
@@ -273,15 +299,32 @@ impl Runtime {
         receiver
     }
 
+    /// Subscribes to exits. containerd answers a subscription with its first event
+    /// and not before, so one of our own is published until that comes: from then
+    /// on nothing is missed, and what was before is to be looked at.
+    async fn subscribe(&self) -> Result<Streaming<Envelope>, RuntimeError> {
+        let filters = vec![format!("topic==\"{EXIT}\""), format!("topic==\"{SUBSCRIBED}\"")];
+        let mut events = self.containerd.events();
+        let subscribing = events.subscribe(self.containerd.request(services::SubscribeRequest { filters }));
+        let publishing = async {
+            loop {
+                let event = Any { type_url: "corten.dev/subscribed".to_owned(), value: Vec::new() };
+                let publish = services::PublishRequest { topic: SUBSCRIBED.to_owned(), event: Some(event) };
+                if let Err(status) = self.containerd.events().publish(self.containerd.request(publish)).await
+                {
+                    return failed("publish an event")(status);
+                }
+                tokio::time::sleep(SUBSCRIPTION).await;
+            }
+        };
+        tokio::select! {
+            answer = subscribing => Ok(answer.map_err(failed("subscribe to events"))?.into_inner()),
+            error = publishing => Err(error),
+        }
+    }
+
     async fn follow_events(&self, sender: &mpsc::Sender<RuntimeEvent>) -> Result<(), RuntimeError> {
-        let request = services::SubscribeRequest { filters: vec!["topic==\"/tasks/exit\"".to_owned()] };
-        let mut stream = self
-            .containerd
-            .events()
-            .subscribe(self.containerd.request(request))
-            .await
-            .map_err(failed("subscribe to events"))?
-            .into_inner();
+        let mut stream = self.subscribe().await?;
         if sender.send(RuntimeEvent::Resynchronize).await.is_err() {
             return Ok(());
         }
@@ -291,7 +334,7 @@ impl Runtime {
                 () = sender.closed() => return Ok(()),
             };
             let Some(envelope) = next.map_err(failed("follow events"))? else { return Ok(()) };
-            if envelope.namespace != self.containerd.namespace() {
+            if envelope.namespace != self.containerd.namespace() || envelope.topic != EXIT {
                 continue;
             }
             let Some(exit) = envelope.event.and_then(|event| TaskExit::decode(event.value.as_slice()).ok())

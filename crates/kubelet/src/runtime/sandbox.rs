@@ -273,16 +273,30 @@ impl Runtime {
         .await
     }
 
-    /// Opens a connection from inside a pod's network.
+    /// Opens a connection from inside a pod's network, which may be the node's.
     ///
     /// # Errors
     /// When nothing listens there.
-    pub async fn dial(&self, sandbox: Option<&str>, port: u16) -> std::io::Result<tokio::net::TcpStream> {
+    pub async fn dial(&self, sandbox: &str, port: u16) -> std::io::Result<tokio::net::TcpStream> {
+        use std::net::TcpStream;
+        let namespace = self.network_namespace(sandbox);
+        let name = namespace.as_deref().map_or_else(String::new, |path| path.display().to_string());
         let connect = move || {
-            std::net::TcpStream::connect(("127.0.0.1", port))
-                .or_else(|_| std::net::TcpStream::connect(("::1", port)))
+            TcpStream::connect(("127.0.0.1", port)).or_else(|v4| {
+                TcpStream::connect(("::1", port)).map_err(|v6| {
+                    std::io::Error::new(
+                        v4.kind(),
+                        format!(
+                            "failed to connect to localhost:{port} inside namespace {name:?}, \
+                             IPv4: dial tcp4 127.0.0.1:{port}: connect: {} \
+                             IPv6 dial tcp6 [::1]:{port}: connect: {}",
+                            plain(&v4),
+                            plain(&v6)
+                        ),
+                    )
+                })
+            })
         };
-        let namespace = sandbox.and_then(|sandbox| self.network_namespace(sandbox));
         let stream = tokio::task::spawn_blocking(move || match namespace {
             Some(namespace) => inside_network(namespace, connect),
             None => connect(),
@@ -291,6 +305,14 @@ impl Runtime {
         .map_err(std::io::Error::other)??;
         stream.set_nonblocking(true)?;
         tokio::net::TcpStream::from_std(stream)
+    }
+}
+
+/// An error of the system in the words that C and Go have for it.
+fn plain(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
     }
 }
 

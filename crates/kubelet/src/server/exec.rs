@@ -1,6 +1,7 @@
 //! Exec and attach: bytes both ways, and at the end a `metav1.Status` that
 //! carries the exit code.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use api::types::core::v1::Pod;
@@ -16,6 +17,7 @@ use wire::node::exec_input::Input;
 use wire::node::exec_output::Output;
 
 use super::{Answers, bad_request};
+use crate::logs::read::Options;
 use crate::pod;
 use crate::runtime::Runtime;
 use crate::runtime::exec::{Command, Process};
@@ -168,86 +170,118 @@ pub(super) fn attach(
     pod: &Arc<Pod>,
     record: &Record,
     start: &pb::ExecStart,
-    mut input: Streaming<pb::ExecInput>,
+    input: Streaming<pb::ExecInput>,
 ) -> Answers<pb::ExecOutput> {
+    // Before any input: the answer to it may be in the log before we look there.
+    let since = crate::time::now();
     let (sender, receiver) = mpsc::channel(64);
     let runtime = pods.tools().runtime.clone();
+    let specification = pod::container(pod, &record.name);
+    let stdin = Stdin {
+        runtime: runtime.clone(),
+        container: record.id.clone(),
+        is_wanted: start.stdin,
+        once: specification.is_some_and(|(_, container)| container.stdin_once == Some(true)),
+    };
+    let feeding = daemon::tasks::spawn("attach-input", stdin.feed(input)).abort_handle();
     let id = pod::id(pod);
     let path = crate::logs::path(&runtime.settings().logs, &id, &record.name, record.attempt);
-    let container = record.id.clone();
-    let wants_stdin = start.stdin;
-    let feeding = daemon::tasks::spawn("attach-input", {
-        let (runtime, container) = (runtime, container.clone());
-        async move {
-            let path = runtime.stdin_path(&container);
-            let open = || pipe::OpenOptions::new().read_write(true).open_sender(&path).ok();
-            let mut stdin = if wants_stdin { open() } else { None };
-            while let Ok(Some(message)) = input.message().await {
-                match message.input {
-                    Some(Input::Stdin(data)) => {
-                        if let Some(pipe) = &mut stdin
-                            && pipe.write_all(&data).await.is_err()
-                        {
-                            stdin = None;
-                        }
-                    }
-                    Some(Input::Resize(size)) => {
-                        drop(runtime.resize(&container, size.width, size.height).await)
-                    }
-                    Some(Input::CloseStdin(_)) => stdin = None,
-                    _ => {}
-                }
+    let (pods, container) = (Arc::clone(pods), record.id.clone());
+    let (wants_stdout, wants_stderr) = (start.stdout, start.stderr && !start.tty);
+    daemon::tasks::spawn("attach-output", async move {
+        let follow = async |wanted: bool, stream: &'static str, wrap: fn(Bytes) -> Output| {
+            if !wanted {
+                pods.end_of(&id, &container).await;
+                return Ok(());
+            }
+            follow_log(&path, (stream, since), pods.end_of(&id, &container), &sender, wrap).await
+        };
+        let (stdout, stderr) = tokio::join!(
+            follow(wants_stdout, "stdout", Output::Stdout),
+            follow(wants_stderr, "stderr", Output::Stderr),
+        );
+        feeding.abort();
+        let code = pods.find(&id.namespace, &id.name, &id.uid).and_then(|(_, shown)| {
+            let ended = shown.observed.containers.into_iter().find(|record| record.id == container)?;
+            ended.exit().map(|exit| exit.code)
+        });
+        let status = stdout
+            .and(stderr)
+            .map_or_else(|error| failure(&error.to_string()), |()| ending(code.unwrap_or(0)));
+        send(&sender, Output::Status(status.to_string().into())).await;
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+/// Passes on what one stream of a container writes from now on.
+async fn follow_log(
+    path: &Path,
+    (stream, since): (&'static str, jiff::Timestamp),
+    over: impl Future<Output = ()>,
+    sender: &Sender,
+    wrap: fn(Bytes) -> Output,
+) -> std::io::Result<()> {
+    let options = Options { follow: true, since: Some(since), stream: Some(stream), ..Options::default() };
+    let (lines, mut taken) = mpsc::channel::<Bytes>(64);
+    let passing = async {
+        while let Some(data) = taken.recv().await {
+            if !send(sender, wrap(data)).await {
+                taken.close();
             }
         }
-    });
-    for (stream, wrap) in [("stdout", Output::Stdout as fn(Bytes) -> Output), ("stderr", Output::Stderr)] {
-        let (pods, id, container, path, sender) =
-            (Arc::clone(pods), id.clone(), container.clone(), path.clone(), sender.clone());
-        let ends_it = stream == "stdout";
-        let feeding = feeding.abort_handle();
-        daemon::tasks::spawn("attach-output", async move {
-            let options = crate::logs::read::Options {
-                follow: true,
-                tail: Some(0),
-                stream: Some(stream),
-                ..crate::logs::read::Options::default()
-            };
-            let now = || pods.find(&id.namespace, &id.name, &id.uid).map(|(_, shown)| shown.observed);
-            let (now, container) = (&now, &container);
-            let is_over = move || {
-                !now().is_some_and(|observed| observed.running().any(|record| record.id == *container))
-            };
-            let (lines, mut taken) = mpsc::channel::<Bytes>(64);
-            let passing = async {
-                while let Some(data) = taken.recv().await {
-                    if !send(&sender, wrap(data)).await {
-                        taken.close();
+    };
+    let reading = async move { crate::logs::read::stream(path, &options, over, &lines).await };
+    tokio::select! {
+        (outcome, ()) = async { tokio::join!(reading, passing) } => outcome,
+        () = sender.closed() => Ok(()),
+    }
+}
+
+/// The input of a container that somebody is attached to.
+struct Stdin {
+    runtime: Runtime,
+    container: String,
+    is_wanted: bool,
+    /// The input ends with the first who was attached.
+    once: bool,
+}
+
+impl Stdin {
+    async fn feed(self, mut input: Streaming<pb::ExecInput>) {
+        let path = self.runtime.stdin_path(&self.container);
+        let open = || pipe::OpenOptions::new().read_write(true).open_sender(&path).ok();
+        let mut stdin = if self.is_wanted { open() } else { None };
+        while let Ok(Some(message)) = input.message().await {
+            match message.input {
+                Some(Input::Stdin(data)) => {
+                    if let Some(pipe) = &mut stdin
+                        && pipe.write_all(&data).await.is_err()
+                    {
+                        stdin = None;
                     }
                 }
-            };
-            let reading = async move {
-                let outcome = crate::logs::read::stream(&path, &options, is_over, &lines).await;
-                drop(lines);
-                outcome
-            };
-            let (outcome, ()) = tokio::join!(reading, passing);
-            if ends_it {
-                feeding.abort();
-                let code = now().and_then(|observed| {
-                    observed
-                        .containers
-                        .iter()
-                        .find(|record| record.id == *container)?
-                        .exit()
-                        .map(|exit| exit.code)
-                });
-                let status =
-                    outcome.map_or_else(|error| failure(&error.to_string()), |()| ending(code.unwrap_or(0)));
-                send(&sender, Output::Status(status.to_string().into())).await;
+                Some(Input::Resize(size)) => {
+                    if let Err(error) = self.runtime.resize(&self.container, size.width, size.height).await {
+                        tracing::debug!(error = %error, "terminal not resized");
+                    }
+                }
+                Some(Input::CloseStdin(_)) => break,
+                _ => {}
             }
-        });
+        }
+        if self.is_wanted && self.once {
+            drop(stdin.take());
+            if let Err(error) = self.runtime.close_stdin(&self.container).await {
+                tracing::debug!(error = %error, "input of a container not closed");
+            }
+        }
+        // What is left to come is about the terminal's size.
+        while let Ok(Some(message)) = input.message().await {
+            if let Some(Input::Resize(size)) = message.input {
+                drop(self.runtime.resize(&self.container, size.width, size.height).await);
+            }
+        }
     }
-    Box::pin(ReceiverStream::new(receiver))
 }
 
 #[cfg(test)]

@@ -29,14 +29,15 @@ use wire::node::node_server::{Node, NodeServer};
 use crate::config::Flags;
 use crate::logs;
 use crate::pod;
-use crate::runtime::record::Record;
+use crate::runtime::record::{Record, State};
 use crate::worker::pods::Pods;
 use crate::worker::task::Shown;
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Serves until shutdown; the task ends when open requests have.
+/// Serves until shutdown; the task ends when open requests have. A node without
+/// an API server, and so without certificates, has nobody to serve.
 ///
 /// # Errors
 /// When the port or the TLS files cannot be had.
@@ -44,22 +45,22 @@ pub async fn serve(
     flags: &Flags,
     pods: Arc<Pods>,
     shell: Shell,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    let (Some(certificate), Some(key)) = (flags.tls_cert_file.clone(), flags.tls_private_key_file.clone())
+    else {
+        return Ok(None);
+    };
     let address = crate::build::listen_address(flags);
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-    let tls = ServerTls::load(ServerFiles {
-        certificate: flags.tls_cert_file.clone(),
-        key: flags.tls_private_key_file.clone(),
-        client_ca: Some(flags.client_ca_file.clone()),
-    })?;
+    let tls = ServerTls::load(ServerFiles { certificate, key, client_ca: flags.client_ca_file.clone() })?;
     tls.watch(shell.shutdown.clone());
     let front = Arc::new(Front {
         client_name: flags.client_name.clone(),
         node: NodeServer::new(NodeService::new(pods)),
     });
     let serving = daemon::server::serve(listener, tls, Limits::default(), front, shell.shutdown);
-    Ok(daemon::tasks::spawn("server", serving))
+    Ok(Some(daemon::tasks::spawn("server", serving)))
 }
 
 /// Lets the right client in.
@@ -180,6 +181,25 @@ fn container_name(pod: &Pod, wanted: &str) -> Result<String, Status> {
     }
 }
 
+/// Why there is no log of a container.
+fn without_log(shown: &Shown, container: &str, pod: &str, previous: bool) -> String {
+    if previous {
+        return format!("previous terminated container \"{container}\" in pod \"{pod}\" not found");
+    }
+    let status = &shown.status;
+    let lists =
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    let mut all = lists.into_iter().flatten().flatten();
+    let waiting = all.find(|one| one.name == container).and_then(|one| one.state.as_ref()?.waiting.as_ref());
+    let why = match waiting.and_then(|waiting| waiting.reason.as_deref()) {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
+    };
+    format!("container \"{container}\" in pod \"{pod}\" is waiting to start: {why}")
+}
+
 fn log_options(request: &pb::LogsRequest) -> Result<logs::read::Options, Status> {
     let mut since = None;
     if let Some(seconds) = request.since_seconds {
@@ -220,29 +240,19 @@ impl Node for NodeService {
         let id = pod::id(&found.pod);
         let observed = &found.shown.observed;
         let record = if request.previous {
-            observed.previous(&found.container)
+            observed.previous(&found.container).filter(|record| record.exit().is_some())
         } else {
-            observed.latest(&found.container)
+            observed.latest(&found.container).filter(|record| record.state != State::Created)
         };
-        let Some(record) = record else {
-            let what = if request.previous { "previous terminated container" } else { "container" };
-            let state = if request.previous { "not found" } else { "waiting to start: ContainerCreating" };
-            return Err(bad_request(format!(
-                "{what} \"{}\" in pod \"{}\" is {state}",
-                found.container, id.name
-            )));
-        };
-        let record_id = record.id.clone();
-        let path =
-            logs::path(&self.pods.tools().runtime.settings().logs, &id, &found.container, record.attempt);
+        let record = record.ok_or_else(|| {
+            bad_request(without_log(&found.shown, &found.container, &id.name, request.previous))
+        })?;
+        let root = &self.pods.tools().runtime.settings().logs;
+        let path = logs::path(root, &id, &found.container, record.attempt);
+        let over = self.pods.end_of(&id, &record.id);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
-        let pods = Arc::clone(&self.pods);
         daemon::tasks::spawn("logs", async move {
-            let is_over = || {
-                let shown = pods.find(&id.namespace, &id.name, &id.uid);
-                !shown.is_some_and(|(_, shown)| shown.observed.running().any(|record| record.id == record_id))
-            };
-            if let Err(error) = logs::read::stream(&path, &options, is_over, &sender).await {
+            if let Err(error) = logs::read::stream(&path, &options, over, &sender).await {
                 tracing::warn!(path = %path.display(), error = %error, "log not read");
             }
         });

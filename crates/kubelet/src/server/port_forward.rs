@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -22,47 +23,64 @@ pub(super) async fn begin(
     }
 }
 
-/// Connects, and passes bytes both ways until both are closed.
+/// Connects, and passes bytes both ways. Each direction ends by itself: what is
+/// under way in the other still arrives.
 pub(super) async fn forward(
     runtime: &Runtime,
     sandbox: &str,
     port: u32,
-    mut input: Streaming<pb::PortForwardData>,
+    input: Streaming<pb::PortForwardData>,
 ) -> Result<Answers<pb::PortForwardData>, Status> {
     let port = u16::try_from(port).map_err(|_| bad_request(format!("{port} is not a port")))?;
-    let connection = runtime.dial(Some(sandbox), port).await;
-    let connection = connection.map_err(|error| {
-        bad_request(format!("failed to connect to localhost:{port} inside the pod: {error}"))
-    })?;
-    let (mut reader, mut writer) = connection.into_split();
+    let connection = runtime.dial(sandbox, port).await.map_err(|error| bad_request(error.to_string()))?;
+    let (reader, writer) = connection.into_split();
     let (sender, receiver) = mpsc::channel(64);
-    daemon::tasks::spawn("port-forward-in", async move {
-        while let Ok(Some(message)) = input.message().await {
-            match message.message {
-                Some(Message::Data(data)) if writer.write_all(&data).await.is_ok() => {}
-                _ => break,
-            }
-        }
-        // The peer may have closed already.
-        drop(writer.shutdown().await);
-    });
-    daemon::tasks::spawn("port-forward-out", async move {
-        let mut buffer = vec![0; 32 << 10];
-        loop {
-            let length = tokio::select! {
-                read = reader.read(&mut buffer) => read.unwrap_or(0),
-                () = sender.closed() => return,
-            };
-            let message = if length == 0 {
-                Message::Close(true)
-            } else {
-                Message::Data(Bytes::copy_from_slice(&buffer[..length]))
-            };
-            let sent = sender.send(Ok(pb::PortForwardData { message: Some(message) })).await;
-            if length == 0 || sent.is_err() {
-                return;
-            }
+    daemon::tasks::spawn("port-forward", async move {
+        let both = async { tokio::try_join!(inward(input, writer), outward(reader, &sender)) };
+        tokio::select! {
+            passed = both => if let Err(error) = passed {
+                tracing::debug!(port, error = %error, "forwarded connection broke");
+            },
+            () = sender.closed() => {}
         }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+/// From the client to the pod.
+async fn inward(
+    mut input: Streaming<pb::PortForwardData>,
+    mut writer: OwnedWriteHalf,
+) -> std::io::Result<()> {
+    while let Ok(Some(message)) = input.message().await {
+        match message.message {
+            Some(Message::Data(data)) => writer.write_all(&data).await?,
+            _ => break,
+        }
+    }
+    match writer.shutdown().await {
+        // The pod's end may be closed already.
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
+        other => other,
+    }
+}
+
+/// From the pod to the client.
+async fn outward(
+    mut reader: OwnedReadHalf,
+    sender: &mpsc::Sender<Result<pb::PortForwardData, Status>>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 32 << 10];
+    loop {
+        let length = reader.read(&mut buffer).await?;
+        let message = if length == 0 {
+            Message::Close(true)
+        } else {
+            Message::Data(Bytes::copy_from_slice(&buffer[..length]))
+        };
+        let sent = sender.send(Ok(pb::PortForwardData { message: Some(message) })).await;
+        if length == 0 || sent.is_err() {
+            return Ok(());
+        }
+    }
 }

@@ -10,14 +10,27 @@ use crate::pod::{self, Role};
 use crate::runtime::record::{Exit, Record, State};
 use crate::worker::stage::Stage;
 
-/// Statuses of the init containers and of the others, in the pod's order.
-pub(super) fn statuses(inputs: &Inputs<'_>) -> (Vec<ContainerStatus>, Vec<ContainerStatus>) {
+/// Statuses of a pod's containers, in the pod's order.
+pub(super) struct Statuses {
+    /// Of init containers and sidecars.
+    pub(super) init: Vec<ContainerStatus>,
+    /// Of the main containers.
+    pub(super) main: Vec<ContainerStatus>,
+    /// Of the ephemeral ones.
+    pub(super) ephemeral: Vec<ContainerStatus>,
+}
+
+/// The status of every container.
+pub(super) fn statuses(inputs: &Inputs<'_>) -> Statuses {
     let init = pod::init_containers(inputs.pod);
     let of = |role: Role, container: &Container| status(inputs, role, container, !init.is_empty());
-    (
-        init.iter().map(|container| of(pod::init_role(container), container)).collect(),
-        pod::spec(inputs.pod).containers.iter().map(|container| of(Role::Main, container)).collect(),
-    )
+    Statuses {
+        init: init.iter().map(|container| of(pod::init_role(container), container)).collect(),
+        main: pod::spec(inputs.pod).containers.iter().map(|container| of(Role::Main, container)).collect(),
+        ephemeral: pod::ephemeral_containers(inputs.pod)
+            .map(|container| status(inputs, Role::Ephemeral, &container, false))
+            .collect(),
+    }
 }
 
 /// A container's id as the API shows it.
@@ -34,6 +47,7 @@ fn status(inputs: &Inputs<'_>, role: Role, container: &Container, has_init: bool
         |set: &std::collections::HashSet<String>| latest.is_some_and(|record| set.contains(&record.id));
     let started = is_running && probed(&inputs.probes.started);
     let ready = match role {
+        Role::Ephemeral => false,
         Role::Init => state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0),
         _ => started && probed(&inputs.probes.ready),
     };
@@ -63,7 +77,8 @@ fn status(inputs: &Inputs<'_>, role: Role, container: &Container, has_init: bool
 fn old_status<'a>(inputs: &Inputs<'a>, name: &str) -> Option<&'a ContainerStatus> {
     let status = inputs.pod.status.as_ref()?;
     let main = status.container_statuses.iter().flatten();
-    main.chain(status.init_container_statuses.iter().flatten()).find(|old| old.name == name)
+    let init = status.init_container_statuses.iter().flatten();
+    main.chain(init).chain(status.ephemeral_container_statuses.iter().flatten()).find(|old| old.name == name)
 }
 
 /// The state shown and the one before it.

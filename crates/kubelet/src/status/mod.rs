@@ -61,7 +61,7 @@ pub fn api_time(time: Timestamp) -> Time {
 pub fn pod_status(inputs: &Inputs<'_>, now: Timestamp) -> PodStatus {
     let pod = inputs.pod;
     let old = pod.status.clone().unwrap_or_default();
-    let (init, main) = containers::statuses(inputs);
+    let containers::Statuses { init, main, ephemeral } = containers::statuses(inputs);
     let verdict = verdict(inputs.stage);
     let phase = match verdict {
         Some(_) if matches!(inputs.stage, Stage::Terminated(_)) => "Failed",
@@ -84,6 +84,7 @@ pub fn pod_status(inputs: &Inputs<'_>, now: Timestamp) -> PodStatus {
         observed_generation: pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: (!main.is_empty()).then_some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..old
     };
     status.conditions = Some(conditions::conditions(inputs, &status, now));

@@ -22,7 +22,7 @@ use crate::runtime::spec::{HostMount, expand};
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// An object that it is made of.
-    #[error("MountVolume.SetUp failed for volume \"{volume}\": {source}")]
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
     Object {
         /// The volume's name.
         volume: String,
@@ -30,7 +30,7 @@ pub enum VolumeError {
         source: ClusterError,
     },
     /// The file system.
-    #[error("MountVolume.SetUp failed for volume \"{volume}\": {source}")]
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
     Io {
         /// The volume's name.
         volume: String,

@@ -6,6 +6,8 @@ pub mod hooks;
 pub mod plan;
 pub mod pods;
 pub mod stage;
+mod start;
+mod stop;
 pub mod task;
 #[cfg(test)]
 pub(crate) mod tests;

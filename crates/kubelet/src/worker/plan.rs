@@ -114,6 +114,13 @@ pub fn plan(pod: &Pod, observed: &Observed, probes: &ProbeResults, now: Timestam
         return without_sandbox(pod, observed, plan);
     };
     let view = View { pod, observed, probes, sandbox: &sandbox.id, now };
+    for container in pod::ephemeral_containers(pod) {
+        match observed.latest(&container.name) {
+            None => plan.start.push(start(Role::Ephemeral, &container, None)),
+            Some(record) if record.state == State::Created => plan.start.push(again(record)),
+            Some(_) => {}
+        }
+    }
     let initialized = view.plan_init(&mut plan);
     for container in &pod::spec(pod).containers {
         if !initialized {
@@ -147,11 +154,17 @@ fn kill(record: &Record, message: &str, grace_override: Option<i64>) -> Kill {
     Kill { id: record.id.clone(), name: record.name.clone(), message: message.to_owned(), grace_override }
 }
 
-/// The newest and the one before stay, for status and `logs --previous`.
+/// The newest and the one before stay, for status and `logs --previous`. One
+/// that was made but never started, because a kubelet died between the two
+/// calls, is of no use.
 fn prune(observed: &Observed) -> Vec<String> {
     let mut seen: HashMap<&str, u32> = HashMap::new();
     let mut prune = Vec::new();
     for record in &observed.containers {
+        if record.state == State::Created {
+            prune.push(record.id.clone());
+            continue;
+        }
         let count = seen.entry(record.name.as_str()).or_default();
         *count += 1;
         if *count > 2 && !record.is_running() {
@@ -217,8 +230,7 @@ impl View<'_> {
         };
         match &record.state {
             State::Running { .. } => self.plan_running(role, container, record, plan),
-            // Made but never started: a kubelet died between the two calls.
-            State::Created => plan.kill.push(kill(record, "container was never started", None)),
+            State::Created => plan.start.push(again(record)),
             State::Exited(exit) => {
                 let same_sandbox = record.sandbox_id == self.sandbox;
                 let again = pod::should_restart(self.pod, role, container, exit.code);
@@ -253,6 +265,16 @@ impl View<'_> {
             let grace = probe.and_then(|probe| probe.termination_grace_period_seconds);
             plan.kill.push(kill(record, why, grace));
         }
+    }
+}
+
+/// Start anew what was made but never started, as if for the first time.
+fn again(record: &Record) -> Start {
+    Start {
+        name: record.name.clone(),
+        role: record.role,
+        attempt: record.attempt,
+        backoff_seconds: record.backoff_seconds,
     }
 }
 

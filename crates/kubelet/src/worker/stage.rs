@@ -113,11 +113,12 @@ pub fn advance(stage: Stage, inputs: &Inputs<'_>, now: Timestamp) -> (Stage, Vec
             (Stage::Terminated(ending), actions)
         }
         Stage::Terminating(ending) => {
-            let grace_seconds = if inputs.is_gone && inputs.pod.metadata.deletion_timestamp.is_none() {
-                1
-            } else {
-                pod::grace_seconds(inputs.pod)
-            };
+            // A pod that vanished from the API was deleted by force; a manifest
+            // that vanished is the usual end of a static pod.
+            let by_force = inputs.is_gone
+                && inputs.pod.metadata.deletion_timestamp.is_none()
+                && !pod::is_static(inputs.pod);
+            let grace_seconds = if by_force { 1 } else { pod::grace_seconds(inputs.pod) };
             (Stage::Terminating(ending), vec![Action::Stop { grace_seconds }])
         }
         stage => {

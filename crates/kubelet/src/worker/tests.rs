@@ -37,7 +37,7 @@ pub(crate) fn record(pod: &Pod, name: &str, attempt: u32, state: State) -> Recor
         name: name.to_owned(),
         role,
         attempt,
-        hash: pod::container_hash(container),
+        hash: pod::container_hash(&container),
         image: "i".to_owned(),
         image_id: "i@sha256:0".to_owned(),
         sandbox_id: "box".to_owned(),

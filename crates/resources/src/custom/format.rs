@@ -6,7 +6,7 @@ use base64::Engine as _;
 use ipnet::IpNet;
 
 /// Whether a text has a format; one that is not known here takes any text.
-pub(super) fn fits(format: &str, text: &str) -> bool {
+pub(crate) fn fits(format: &str, text: &str) -> bool {
     match format {
         "date-time" | "datetime" => text.parse::<jiff::Timestamp>().is_ok(),
         "date" => text.parse::<jiff::civil::Date>().is_ok() && text.len() == 10,

@@ -8,9 +8,13 @@ mod default;
 mod format;
 mod ownership;
 mod prune;
+mod rules;
 mod strategy;
 pub(crate) mod structural;
 mod validate;
+
+pub(crate) use format::fits as has_format;
+pub(crate) use rules::{errors_of as rule_errors, uses_old as rule_uses_old};
 
 use std::sync::Arc;
 
@@ -122,6 +126,7 @@ fn descriptor(
         });
     }
     let strategy = Custom {
+        rules: rules::Checks::of(&structural),
         structural,
         document: document.clone(),
         columns,

@@ -2,19 +2,21 @@
 
 use api::jsonpath::Template;
 use api::schema::{Conformed, Schema, StructId, TypeMismatch, conform};
-use api::{ErrorList, Object};
+use api::{ErrorList, FieldError, Object, Path};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::columns::Printed;
+use super::rules::Checks;
 use super::structural::Structural;
-use super::{default, prune, validate};
+use super::{default, prune, rules, validate};
 use crate::fields::same;
 use crate::{Part, Strategy, metadata, tables};
 
 /// One version of a custom resource.
 pub(super) struct Custom {
     pub(super) structural: Structural,
+    pub(super) rules: Option<Checks>,
     /// The schema as it was given.
     pub(super) document: Value,
     pub(super) columns: Vec<Printed>,
@@ -26,6 +28,16 @@ pub(super) struct Custom {
 }
 
 impl Custom {
+    /// What the schema's expressions say, if the object is sound enough to ask them.
+    fn expressions(&self, new: &Object, old: Option<&Object>) -> ErrorList {
+        let Some(rules) = &self.rules else { return ErrorList::new() };
+        if self.validate(new).iter().any(rules::hides_the_rest) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            return vec![FieldError::invalid(&Path::ROOT, Value::Null, why)];
+        }
+        rules.check(new, old, &self.structural)
+    }
+
     /// Whether anything but the metadata, and the status where it is a part of its
     /// own, differs: that makes a new generation.
     fn differs(&self, new: &Object, old: &Object) -> bool {
@@ -96,12 +108,18 @@ impl Strategy for Custom {
         validate::validate(object.as_map(), &self.structural)
     }
 
-    fn validate_update(&self, part: Part<'_>, new: &Object, _old: &Object) -> ErrorList {
-        match part {
+    fn validate_create(&self, object: &Object) -> ErrorList {
+        self.expressions(object, None)
+    }
+
+    fn validate_update(&self, part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = match part {
             // Asked separately.
             Part::Main => ErrorList::new(),
             Part::Status | Part::Other(_) => self.validate(new),
-        }
+        };
+        errors.extend(self.expressions(new, Some(old)));
+        errors
     }
 
     fn updates_unconditionally(&self) -> bool {

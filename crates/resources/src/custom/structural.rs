@@ -73,6 +73,8 @@ pub(crate) struct Structural {
     pub(crate) default: Option<Value>,
     pub(crate) list_type: ListType,
     pub(crate) map_type: MapType,
+    /// `x-kubernetes-validations`, as they were given.
+    pub(super) expressions: Vec<Value>,
     pub(super) rules: Rules,
 }
 
@@ -109,6 +111,11 @@ impl Structural {
         Self { properties: [(name.to_owned(), of)].into(), ..Self::default() }
     }
 
+    /// The format of its texts, or empty.
+    pub(crate) fn format(&self) -> &str {
+        &self.rules.format
+    }
+
     /// Reads a schema. What it does not understand, the definition's own rules
     /// have refused before.
     pub(crate) fn read(schema: &Value) -> Self {
@@ -142,6 +149,7 @@ impl Structural {
             default: schema.get("default").cloned(),
             list_type,
             map_type,
+            expressions: schema.list("x-kubernetes-validations").to_vec(),
             rules: Rules::read(schema),
         }
     }

@@ -1,4 +1,4 @@
-//! Rules for priority classes, runtime classes and storage classes.
+//! Rules for runtime classes and storage classes.
 
 use std::collections::HashSet;
 
@@ -9,61 +9,6 @@ use super::pod::{resources, scheduling};
 use crate::fields::{Fields, same};
 use crate::report::Report;
 use crate::{Part, metadata, names};
-
-/// The largest value of a priority class that is not the system's own.
-const HIGHEST: i64 = 1_000_000_000;
-/// The system's own priority classes.
-const SYSTEM: [(&str, i64); 2] =
-    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
-
-/// Rules for a priority class (`ValidatePriorityClass`).
-pub(super) fn priority_class(object: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let value = object.field("value").as_i64().unwrap_or_default();
-    if object.name().starts_with("system-") {
-        if let Err(why) = is_known(object, value) {
-            let metadata = Path::new("metadata");
-            let detail = format!(
-                "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
-            );
-            errors.forbidden(&metadata.child("name"), detail);
-        }
-    } else if value > HIGHEST {
-        let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
-        errors.forbidden(&Path::new("value"), detail);
-    }
-    if object.has("preemptionPolicy") {
-        let policy = object.text(&["preemptionPolicy"]);
-        let allowed = ["PreemptLowerPriority", "Never"];
-        errors.required_one_of(&Path::new("preemptionPolicy"), policy, &allowed);
-    }
-    errors
-}
-
-fn is_known(object: &Object, value: i64) -> Result<(), String> {
-    let name = object.name();
-    let (_, expected) = SYSTEM
-        .iter()
-        .find(|(known, _)| *known == name)
-        .ok_or_else(|| format!("{name} is not a known system priority class"))?;
-    if value != *expected {
-        return Err(format!("value of {name} PriorityClass must be {expected}"));
-    }
-    if object.flag("globalDefault") {
-        return Err(format!("globalDefault of {name} PriorityClass must be false"));
-    }
-    Ok(())
-}
-
-/// Rules for a change of a priority class.
-pub(super) fn priority_class_update(_part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    if new.field("value") != old.field("value") {
-        errors.forbidden(&Path::new("value"), "may not be changed in an update.");
-    }
-    unchanged("preemptionPolicy", new, old, &mut errors);
-    errors
-}
 
 fn unchanged(field: &str, new: &Object, old: &Object, errors: &mut ErrorList) {
     metadata::immutable(new.field(field), old.field(field), &Path::new(field), errors);

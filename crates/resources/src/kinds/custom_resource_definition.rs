@@ -241,7 +241,7 @@ fn versions(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         if schema.text("type") != "object" {
             errors.invalid(&schema_at.child("type"), schema.text("type"), "must be object at the root");
         }
-        let mut walk = Walk { errors, depth: 0 };
+        let mut walk = Walk { errors, depth: 0, uncorrelatable: None };
         walk.structural(schema, &schema_at, true);
         let subresources = at.child("subresources");
         scale(version.below(&["subresources", "scale"]), &subresources.child("scale"), errors);
@@ -268,6 +268,8 @@ fn scale(scale: &Value, path: &Path<'_>, errors: &mut ErrorList) {
 struct Walk<'e> {
     errors: &'e mut ErrorList,
     depth: usize,
+    /// The outermost part whose values cannot be told apart from one update to the next.
+    uncorrelatable: Option<String>,
 }
 
 impl Walk<'_> {
@@ -280,16 +282,8 @@ impl Walk<'_> {
         self.shape(schema, path, is_root);
         self.lists(schema, path);
         self.default(schema, path);
-        for (name, one) in schema.entries("properties") {
-            let at = path.child("properties");
-            self.structural(one, &at.key(name), false);
-        }
-        if schema.field("items").is_object() {
-            self.structural(schema.field("items"), &path.child("items"), false);
-        }
-        if schema.field("additionalProperties").is_object() {
-            self.structural(schema.field("additionalProperties"), &path.child("additionalProperties"), false);
-        }
+        self.expressions(schema, path, is_root);
+        self.below(schema, path);
         for junctor in ["allOf", "anyOf", "oneOf"] {
             let at = path.child(junctor);
             for (index, one) in schema.list(junctor).iter().enumerate() {
@@ -300,6 +294,53 @@ impl Walk<'_> {
             self.only_rules(schema.field("not"), &path.child("not"), schema);
         }
         self.depth -= 1;
+    }
+
+    /// The parts of an object or a list.
+    fn below(&mut self, schema: &Value, path: &Path<'_>) {
+        let outer = self.uncorrelatable.clone();
+        let is_atomic = schema.text("x-kubernetes-map-type") == "atomic";
+        let is_list = schema.field("items").is_object();
+        if outer.is_none() && (is_atomic || is_list && schema.text("x-kubernetes-list-type") != "map") {
+            self.uncorrelatable = Some(path.to_string());
+        }
+        for (name, one) in schema.entries("properties") {
+            let at = path.child("properties");
+            self.structural(one, &at.key(name), false);
+        }
+        if is_list {
+            self.structural(schema.field("items"), &path.child("items"), false);
+        }
+        if schema.field("additionalProperties").is_object() {
+            self.structural(schema.field("additionalProperties"), &path.child("additionalProperties"), false);
+        }
+        self.uncorrelatable = outer;
+    }
+
+    /// `x-kubernetes-validations`.
+    fn expressions(&mut self, schema: &Value, path: &Path<'_>, is_root: bool) {
+        let rules = schema.list("x-kubernetes-validations");
+        if rules.is_empty() {
+            return;
+        }
+        let list = path.child("x-kubernetes-validations");
+        for (index, rule) in rules.iter().enumerate() {
+            let at = list.index(index);
+            custom::rule_errors(rule, schema, is_root, (&at, self.errors));
+            match (&self.uncorrelatable, custom::rule_uses_old(rule)) {
+                (Some(within), true) => {
+                    let why = format!(
+                        "oldSelf cannot be used on the uncorrelatable portion of the schema within {within}"
+                    );
+                    self.errors.invalid(&at.child("rule"), rule.text("rule"), why);
+                }
+                (_, false) if rule.has("optionalOldSelf") => {
+                    let why = "may not be set if oldSelf is not used in rule";
+                    self.errors.invalid(&at.child("optionalOldSelf"), rule.flag("optionalOldSelf"), why);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn shape(&mut self, schema: &Value, path: &Path<'_>, is_root: bool) {

@@ -111,10 +111,17 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("", "podtemplates") => Some(super::workload::pod_template),
         ("apps", "statefulsets") => Some(super::workload::stateful_set),
         ("batch", "cronjobs") => Some(super::job::cron_job),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => Some(super::admission::webhooks),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            Some(super::admission::validating_policy)
+        }
         ("", "limitranges") => Some(super::limits::limit_range),
         ("", "resourcequotas") => Some(super::limits::resource_quota),
         ("", "persistentvolumeclaims") => Some(super::claims::claim),
-        ("scheduling.k8s.io", "priorityclasses") => Some(super::classes::priority_class),
+        ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
         ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class),
         ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class),
         _ => None,
@@ -123,7 +130,7 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("apps", "statefulsets") => Some(super::workload::stateful_set_update),
         ("", "resourcequotas") => Some(super::limits::resource_quota_update),
         ("", "persistentvolumeclaims") => Some(super::claims::claim_update),
-        ("scheduling.k8s.io", "priorityclasses") => Some(super::classes::priority_class_update),
+        ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate_update),
         ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class_update),
         ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class_update),
         _ => None,

@@ -44,15 +44,20 @@ pub(super) fn default_spec(spec: &mut Map<String, Value>) {
     }
 }
 
+/// A job without labels has those of its pods.
+fn take_labels(object: &mut Object) {
+    let labels = object.at(&["spec", "template", "metadata", "labels"]).cloned();
+    if let (Some(labels), true) = (labels, object.labels().is_none_or(Map::is_empty)) {
+        object.set_at(&["metadata", "labels"], labels);
+    }
+}
+
 impl Strategy for Job {
     fn default(&self, object: &mut Object) {
         if let Some(spec) = object_at(object.as_map_mut(), "spec") {
             default_spec(spec);
         }
-        let labels = object.at(&["spec", "template", "metadata", "labels"]).cloned();
-        if let (Some(labels), true) = (labels, object.labels().is_none_or(Map::is_empty)) {
-            object.set_at(&["metadata", "labels"], labels);
-        }
+        take_labels(object);
     }
 
     fn prepare_create(&self, object: &mut Object) {
@@ -74,6 +79,8 @@ impl Strategy for Job {
         if object.at(&path).is_none() {
             object.set_at(&path, uid);
         }
+        // Upstream's default, which sees the generated labels when the job is read.
+        take_labels(object);
     }
 
     fn prepare_update(&self, part: Part<'_>, new: &mut Object, old: &Object) {

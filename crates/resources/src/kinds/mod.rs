@@ -3,6 +3,7 @@
 //!
 //! Adding rules to a kind is one file and one line in [`strategy`].
 
+mod admission;
 mod autoscaler;
 mod cells;
 mod certificates;
@@ -19,6 +20,7 @@ mod limits;
 mod namespace;
 mod node;
 pub mod pod;
+mod priority_class;
 mod rbac;
 pub mod service;
 mod workload;

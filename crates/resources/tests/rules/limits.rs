@@ -3,7 +3,7 @@
 use resources::Part;
 use serde_json::{Value, json};
 
-use crate::{check, create, update};
+use crate::{check, update};
 
 const NONE: [&str; 0] = [];
 
@@ -109,40 +109,6 @@ fn quotas() {
     assert_eq!(
         update("resourcequotas", Part::Status, &base, json!({"status": {"used": {"pods": "-1"}}})),
         ["status.used[pods]: Invalid value: \"-1\": must be greater than or equal to 0"]
-    );
-}
-
-#[test]
-fn priority_classes() {
-    let kind = "scheduling.k8s.io/priorityclasses";
-    let base = json!({"value": 5});
-    check(
-        kind,
-        &base,
-        &[
-            (
-                json!({"value": 1_000_000_001}),
-                &["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"],
-            ),
-            (
-                json!({"metadata": {"name": "system-mine"}}),
-                &[
-                    "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-mine is not a known system priority class",
-                ],
-            ),
-            (
-                json!({"preemptionPolicy": "Sometimes"}),
-                &[
-                    "preemptionPolicy: Unsupported value: \"Sometimes\": supported values: \"PreemptLowerPriority\", \"Never\"",
-                ],
-            ),
-        ],
-    );
-    let system = json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000});
-    assert_eq!(create(kind, &system, json!({})), NONE);
-    assert_eq!(
-        update(kind, Part::Main, &base, json!({"value": 6})),
-        ["value: Forbidden: may not be changed in an update."]
     );
 }
 

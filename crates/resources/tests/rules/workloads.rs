@@ -215,6 +215,26 @@ fn workloads_of_the_generic_path() {
         &workload(),
         &[(json!({"spec": {"selector": null}}), &["spec.selector: Required value"])],
     );
+    let mut claims = workload();
+    claims["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+    }}]);
+    let mounting = |name: &str| {
+        let containers =
+            json!([{"name": "c", "image": "i:1", "volumeMounts": [{"name": name, "mountPath": "/d"}]}]);
+        json!({"spec": {"template": {"spec": {"containers": containers}}}})
+    };
+    check(
+        "apps/statefulsets",
+        &claims,
+        &[
+            (mounting("data"), &[]),
+            (
+                mounting("other"),
+                &["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""],
+            ),
+        ],
+    );
     let set = made("apps/statefulsets", &workload(), json!({"status": {"replicas": 9}}));
     assert_eq!(set.get("status"), Some(&json!({"replicas": 0, "availableReplicas": 0})));
     assert_eq!(set.text(&["spec", "podManagementPolicy"]), "OrderedReady");

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Subject;
 use super::text::{Text, text};
+use crate::gotemplate::shown;
 
 /// Fields that are shown apart, or not at all.
 const SKIPPED: [&str; 5] = [
@@ -42,27 +43,12 @@ fn fields_of(out: &mut Text, level: usize, fields: &Map<String, Value>, path: &s
                 for one in list {
                     match one {
                         Value::Object(below) => fields_of(out, level + 1, below, &path),
-                        other => out.line(level + 1, plain(other)),
+                        other => out.line(level + 1, shown(other)),
                     }
                 }
             }
-            other => out.field_at(level, &title, plain(other)),
+            other => out.field_at(level, &title, shown(other)),
         }
-    }
-}
-
-/// A value as Go prints it.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) => format!("[{}]", list.iter().map(plain).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let pairs: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
-            format!("map[{}]", pairs.join(" "))
-        }
-        other => other.to_string(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! OpenAPI v3 documents, one for each group version, made from the schema that
 //! the server itself decodes with, so that they cannot disagree.
 
+pub(crate) mod v2;
+pub(crate) mod wire;
+
 use std::sync::Arc;
 
 use resources::Descriptor;

@@ -1,0 +1,270 @@
+//! Admission webhooks: servers that may change, or refuse, a write.
+//!
+//! Registrations are read from the watch cache and parsed again only when they
+//! change. Mutating webhooks are called one after the other, in the order of
+//! their registrations' names; validating ones all at once. Start reading in
+//! [`Webhooks`], then [`registration`] for whom a webhook wants to see.
+
+mod registration;
+mod review;
+
+use std::sync::Arc;
+
+use api::{Object, Reason, Status};
+use futures::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
+use resources::cel::Budget;
+use serde_json::Value;
+
+use super::expressions::About;
+use super::matching::namespace_labels;
+use super::{Plugin, Request};
+use crate::authz::Authorizer;
+use crate::cache::{Selected, WatchCache};
+use crate::connect::Outward;
+use registration::{OnFailure, Webhook};
+
+const GROUP: &str = "admissionregistration.k8s.io";
+const MUTATING: &str = "mutatingwebhookconfigurations";
+const VALIDATING: &str = "validatingwebhookconfigurations";
+
+/// The webhooks of one sort of registration, as they are now.
+struct Registered {
+    resource: &'static str,
+    /// The revision of the last change that was read, and what it gave.
+    known: Mutex<(u64, Arc<Vec<Webhook>>)>,
+}
+
+impl Registered {
+    fn new(resource: &'static str) -> Self {
+        Self { resource, known: Mutex::new((0, Arc::default())) }
+    }
+
+    fn now(&self, cache: &WatchCache) -> Arc<Vec<Webhook>> {
+        let resource = cache.resource(GROUP, self.resource);
+        let last = resource.last_change();
+        let mut known = self.known.lock();
+        if known.0 != last {
+            let (found, _) = resource.list(&Selected::default(), 0, None);
+            let objects = found.iter().filter_map(|stored| stored.object().ok());
+            // The cache lists by key: in the order of names.
+            let all = objects.flat_map(|object| registration::read(&object)).collect();
+            *known = (last, Arc::new(all));
+        }
+        Arc::clone(&known.1)
+    }
+}
+
+/// The plugin.
+pub(super) struct Webhooks {
+    cache: Arc<WatchCache>,
+    outward: Arc<Outward>,
+    authorizer: Arc<Authorizer>,
+    mutating: Registered,
+    validating: Registered,
+}
+
+/// What one call gave.
+type Verdict = Result<review::Answer, Status>;
+
+impl Webhooks {
+    pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>) -> Self {
+        let (mutating, validating) = (Registered::new(MUTATING), Registered::new(VALIDATING));
+        let authorizer = Arc::new(Authorizer::new(&cache));
+        Self { cache, outward, authorizer, mutating, validating }
+    }
+
+    fn wanted<'w>(&self, all: &'w [Webhook], request: &Request<'_>) -> Vec<&'w Webhook> {
+        // Nobody can lock themselves out by a webhook on webhooks.
+        if all.is_empty() || request.kind.group == GROUP {
+            return Vec::new();
+        }
+        let labels = namespace_labels(&self.cache, request);
+        all.iter().filter(|webhook| webhook.wants(request, labels.as_ref())).collect()
+    }
+
+    /// Whether a webhook's match conditions hold.
+    fn meets_conditions(&self, webhook: &Webhook, request: &Request<'_>) -> Result<bool, Status> {
+        if webhook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let about = About::new(request, &self.authorizer);
+        match (webhook.conditions.hold(&about, &Budget::default()), webhook.on_failure) {
+            (Ok(hold), _) => Ok(hold),
+            (Err(error), OnFailure::Ignore) => {
+                tracing::warn!(webhook = webhook.name, %error, "match conditions failed: not called");
+                Ok(false)
+            }
+            (Err(error), OnFailure::Fail) => Err(request.forbidden(&error)),
+        }
+    }
+
+    /// Calls one webhook; a failure that it lets pass gives an empty answer.
+    async fn call(&self, webhook: &Webhook, request: &Request<'_>) -> Verdict {
+        if !self.meets_conditions(webhook, request)? {
+            return Ok(review::Answer::default());
+        }
+        if request.dry_run && !webhook.allows_dry_run {
+            return Err(Status::bad_request(format!(
+                "admission webhook {:?} does not support dry run",
+                webhook.name
+            )));
+        }
+        let answered = match &webhook.destination {
+            Err(why) => Err(why.clone()),
+            Ok(to) => {
+                let (uid, body) = review::request(request, webhook.version);
+                self.outward
+                    .post(to, body, webhook.timeout)
+                    .await
+                    .map_err(|error| format!("failed to call webhook: {error}"))
+                    .and_then(|answer| review::answer(&answer, &uid, webhook.version))
+            }
+        };
+        match (answered, webhook.on_failure) {
+            (Ok(answer), _) => Ok(answer),
+            (Err(error), OnFailure::Ignore) => {
+                tracing::warn!(webhook = webhook.name, %error, "a webhook failed, and is ignored");
+                Ok(review::Answer::default())
+            }
+            (Err(error), OnFailure::Fail) => {
+                Err(Status::internal(format!("failed calling webhook {:?}: {error}", webhook.name)))
+            }
+        }
+    }
+
+    /// Calls the mutating webhooks, those that ask for it a second time if others
+    /// changed the object after them.
+    async fn mutate_all(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        let all = self.mutating.now(&self.cache);
+        if all.is_empty() {
+            return Ok(());
+        }
+        // For each webhook called: its name, and the object as it left it.
+        let mut left: Vec<(String, Option<Object>)> = Vec::new();
+        for round in 0..2 {
+            for webhook in self.wanted(&all, request).into_iter().cloned().collect::<Vec<_>>() {
+                let before = left.iter().position(|(name, _)| *name == webhook.id);
+                match before {
+                    _ if round == 0 => {}
+                    Some(at) if webhook.is_reinvoked && left[at].1 != request.object => {}
+                    _ => continue,
+                }
+                let verdict = self.call(&webhook, request).await;
+                self.take(&webhook, verdict, request)?;
+                match before {
+                    Some(at) => left[at].1.clone_from(&request.object),
+                    None => left.push((webhook.id.clone(), request.object.clone())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a mutating webhook's answer over.
+    fn take(&self, webhook: &Webhook, verdict: Verdict, request: &mut Request<'_>) -> Result<(), Status> {
+        let answer = verdict?;
+        request.warnings.extend(answer.warnings.clone());
+        if let Some(denied) = &answer.denied {
+            return Err(denied_by(&webhook.name, denied));
+        }
+        let Some(patch) = &answer.patch else { return Ok(()) };
+        let Some(object) = request.object.take() else {
+            let why = format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                webhook.name
+            );
+            return Err(Status::internal(why));
+        };
+        let failed = |error: String| {
+            Status::internal(format!(
+                "failed calling webhook {:?}: received an invalid patch: {error}",
+                webhook.name
+            ))
+        };
+        let mut value = object.into_value();
+        api::patch::json_patch(&mut value, patch).map_err(|error| failed(error.to_string()))?;
+        let mut object = Object::from_value(value).map_err(|error| failed(error.to_string()))?;
+        request.kind.conform(&mut object).map_err(|error| failed(error.to_string()))?;
+        request.kind.strategy.default(&mut object);
+        request.object = Some(object);
+        request.is_changed_late = true;
+        Ok(())
+    }
+
+    async fn validate_all(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        let all = self.validating.now(&self.cache);
+        let verdicts = {
+            let request = &*request;
+            let wanted = self.wanted(&all, request);
+            let calls = wanted.into_iter().map(|webhook| async move {
+                let verdict = self.call(webhook, request).await;
+                verdict.map(|answer| (webhook.name.clone(), answer))
+            });
+            join_all(calls).await
+        };
+        for verdict in verdicts {
+            let (name, answer) = verdict?;
+            request.warnings.extend(answer.warnings);
+            if let Some(denied) = &answer.denied {
+                return Err(denied_by(&name, denied));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The status for a refusal, made of the one that the webhook gave.
+fn denied_by(name: &str, given: &Value) -> Status {
+    let text = |field: &str| given[field].as_str().unwrap_or_default();
+    let by = format!("admission webhook {name:?} denied the request");
+    let message = match (text("message"), text("reason")) {
+        ("", "") => format!("{by} without explanation"),
+        ("", reason) => format!("{by}: {reason}"),
+        (message, _) => format!("{by}: {message}"),
+    };
+    let code = given["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+    let mut status = Status::from_json(given).unwrap_or_else(|| Status::new(Reason::Unknown, ""));
+    // A refusal is never a success.
+    status.code = if code < 400 { 400 } else { code };
+    status.message = message;
+    status
+}
+
+impl Plugin for Webhooks {
+    fn is_last_word(&self) -> bool {
+        true
+    }
+
+    fn mutate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.mutate_all(request))
+    }
+
+    fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.validate_all(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn refusals_say_who_refused() {
+        for (given, code, message) in [
+            (json!({"message": "no", "code": 403, "reason": "Forbidden"}), 403, ": no"),
+            (json!({"reason": "Because", "code": 200}), 400, ": Because"),
+            (json!({}), 400, " without explanation"),
+        ] {
+            let status = denied_by("h.x.io", &given);
+            assert_eq!(status.code, code, "{given}");
+            assert_eq!(
+                status.message,
+                format!("admission webhook \"h.x.io\" denied the request{message}"),
+                "{given}"
+            );
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! An OpenAPI v2 document in gnostic's encoding (`openapi.v2.Document`).
+
+use serde_json::{Map, Value};
+
+use super::message::Message;
+
+/// The media type that clients ask for.
+pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Encodes the document.
+pub(crate) fn encode(document: &Value) -> Vec<u8> {
+    let info = &document["info"];
+    let info = Message::default().text(1, info.get("title")).text(2, info.get("version"));
+    let paths = entries(&document["paths"])
+        .fold(Message::default(), |all, (path, item)| all.named(2, path, path_item(item)));
+    let definitions = entries(&document["definitions"])
+        .fold(Message::default(), |all, (name, one)| all.named(1, name, schema(one)));
+    Message::default()
+        .text(1, document.get("swagger"))
+        .message(2, info)
+        .message(8, paths)
+        .message(9, definitions)
+        .0
+}
+
+fn entries(of: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    of.as_object().into_iter().flat_map(Map::iter)
+}
+
+fn path_item(item: &Value) -> Message {
+    const METHODS: [(&str, u32); 5] = [("get", 2), ("put", 3), ("post", 4), ("delete", 5), ("patch", 8)];
+    METHODS.iter().fold(Message::default(), |all, (method, number)| match item.get(method) {
+        Some(one) => all.message(*number, operation(one)),
+        None => all,
+    })
+}
+
+fn operation(of: &Value) -> Message {
+    let parameters = of["parameters"].as_array().into_iter().flatten();
+    let all = parameters.fold(Message::default(), |all, one| {
+        // Parameter → NonBodyParameter → QueryParameterSubSchema.
+        let query =
+            Message::default().text(2, one.get("in")).text(4, one.get("name")).text(6, one.get("type"));
+        let parameter = Message::default().message(2, Message::default().message(3, query));
+        all.message(8, Message::default().message(1, parameter))
+    });
+    let responses = entries(&of["responses"]).fold(Message::default(), |all, (code, one)| {
+        let schema = Message::default().message(1, schema(&one["schema"]));
+        let response = Message::default().text(1, one.get("description")).message(2, schema);
+        all.named(1, code, Message::default().message(1, response))
+    });
+    all.message(9, responses).extensions(13, of)
+}
+
+fn schema(of: &Value) -> Message {
+    let list = |name: &str| of[name].as_array().into_iter().flatten();
+    let mut all = Message::default()
+        .text(1, of.get("$ref"))
+        .text(2, of.get("format"))
+        .text(3, of.get("title"))
+        .text(4, of.get("description"));
+    if let Some(default) = of.get("default") {
+        all = all.message(5, Message::any(default));
+    }
+    all = all
+        .double(6, of.get("multipleOf"))
+        .double(7, of.get("maximum"))
+        .flag(8, of.get("exclusiveMaximum"))
+        .double(9, of.get("minimum"))
+        .flag(10, of.get("exclusiveMinimum"))
+        .integer(11, of.get("maxLength"))
+        .integer(12, of.get("minLength"))
+        .text(13, of.get("pattern"))
+        .integer(14, of.get("maxItems"))
+        .integer(15, of.get("minItems"))
+        .flag(16, of.get("uniqueItems"))
+        .integer(17, of.get("maxProperties"))
+        .integer(18, of.get("minProperties"));
+    all = list("required").fold(all, |all, name| all.text(19, Some(name)));
+    all = list("enum").fold(all, |all, value| all.message(20, Message::any(value)));
+    all = match of.get("additionalProperties") {
+        Some(of @ Value::Object(_)) => all.message(21, Message::default().message(1, schema(of))),
+        Some(of @ Value::Bool(true)) => all.message(21, Message::default().flag(2, Some(of))),
+        _ => all,
+    };
+    if of["type"].is_string() {
+        all = all.message(22, Message::default().text(1, of.get("type")));
+    }
+    if of["items"].is_object() {
+        all = all.message(23, Message::default().message(1, schema(&of["items"])));
+    }
+    all = list("allOf").fold(all, |all, one| all.message(24, schema(one)));
+    if of["properties"].is_object() {
+        let properties = entries(&of["properties"])
+            .fold(Message::default(), |all, (name, one)| all.named(1, name, schema(one)));
+        all = all.message(25, properties);
+    }
+    all.extensions(31, of)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_on_the_wire() {
+        let of = json!({"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/d"}}, "x-k": 1});
+        let expected =
+            b"\x9a\x01\x01a\xb2\x01\x08\x0a\x06object\xca\x01\x0d\x0a\x0b\x0a\x01a\x12\x06\x0a\x04\x23/d\x00";
+        let found = schema(&of).0;
+        assert_eq!(&found[..15], &expected[..15]);
+        assert!(found.ends_with(b"\x0a\x03x-k\x12\x03\x12\x011"), "{found:x?}");
+    }
+}

@@ -1,0 +1,232 @@
+//! The built-in admission plugins, through REST.
+
+use serde_json::{Value, json};
+use testkit::{ControlPlane, Rest};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn plane() -> (ControlPlane, Rest) {
+    let plane = ControlPlane::start().await.expect("control plane");
+    let rest = plane.rest().expect("client");
+    create(&rest, "/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}}))
+        .await;
+    (plane, rest)
+}
+
+/// Creates an object and waits until the server's cache has it.
+async fn create(rest: &Rest, at: &str, object: Value) -> Value {
+    let made = rest.post(at, &object).await.expect("answers");
+    assert_eq!(made.code, 201, "{}", made.json());
+    let name = made.json()["metadata"]["name"].as_str().expect("a name").to_owned();
+    assert_eq!(rest.get(&format!("{at}/{name}")).await.expect("answers").code, 200);
+    made.json()
+}
+
+/// The message of a refusal.
+async fn refused(rest: &Rest, at: &str, object: Value, code: u16) -> String {
+    let answer = rest.post(at, &object).await.expect("answers");
+    assert_eq!(answer.code, code, "{}", answer.json());
+    answer.json()["message"].as_str().expect("a message").to_owned()
+}
+
+fn pod(name: &str, spec: Value) -> Value {
+    let mut pod = json!({
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        pod["spec"][field] = value.clone();
+    }
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_become_priorities() {
+    let (mut plane, rest) = plane().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let made = create(&rest, PODS, pod("none", json!({}))).await;
+    assert_eq!(
+        (&made["spec"]["priority"], &made["spec"]["preemptionPolicy"]),
+        (&json!(0), &json!("PreemptLowerPriority"))
+    );
+    let made = create(&rest, PODS, pod("node", json!({"priorityClassName": "system-node-critical"}))).await;
+    assert_eq!(made["spec"]["priority"], 2_000_001_000);
+    let class = json!({"metadata": {"name": "usual"}, "value": 7, "globalDefault": true, "preemptionPolicy": "Never"});
+    create(&rest, classes, class).await;
+    let made = create(&rest, PODS, pod("usual", json!({}))).await;
+    assert_eq!(
+        (&made["spec"]["priorityClassName"], &made["spec"]["priority"], &made["spec"]["preemptionPolicy"]),
+        (&json!("usual"), &json!(7), &json!("Never"))
+    );
+    let cases = [
+        (
+            classes,
+            json!({"metadata": {"name": "b"}, "value": 1, "globalDefault": true}),
+            403,
+            "priorityclasses.scheduling.k8s.io \"b\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist",
+        ),
+        (
+            classes,
+            json!({"metadata": {"name": "b"}, "value": 1_000_000_001}),
+            422,
+            "PriorityClass.scheduling.k8s.io \"b\" is invalid: value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
+        ),
+        (
+            PODS,
+            pod("p", json!({"priorityClassName": "x"})),
+            403,
+            "pods \"p\" is forbidden: no PriorityClass with name x was found",
+        ),
+    ];
+    for (at, object, code, expected) in cases {
+        assert_eq!(refused(&rest, at, object, code).await, expected);
+    }
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limit_ranges_fill_in_and_refuse() {
+    let (mut plane, rest) = plane().await;
+    let limits = json!([
+        {"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}},
+        {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}},
+    ]);
+    let range = json!({"metadata": {"name": "limits"}, "spec": {"limits": limits}});
+    create(&rest, "/api/v1/namespaces/default/limitranges", range).await;
+    let made = create(&rest, PODS, pod("small", json!({}))).await;
+    assert_eq!(
+        made["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}})
+    );
+    assert_eq!(made["status"]["qosClass"], "Burstable", "it follows from what was filled in");
+    let large = json!([{"name": "c", "image": "i", "resources": {"limits": {"cpu": "2"}}}]);
+    assert_eq!(
+        refused(&rest, PODS, pod("large", json!({"containers": large})), 403).await,
+        "pods \"large\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
+    );
+    let claim = json!({"metadata": {"name": "c"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}},
+    }});
+    assert_eq!(
+        refused(&rest, "/api/v1/namespaces/default/persistentvolumeclaims", claim, 403).await,
+        "persistentvolumeclaims \"c\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, \
+         but request is 2Gi"
+    );
+    plane.stop().await.expect("stops");
+}
+
+const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
+
+/// A quota as it is after the controller has seen it.
+async fn quota(rest: &Rest, name: &str, spec: Value) {
+    create(rest, QUOTAS, json!({"metadata": {"name": name}, "spec": spec})).await;
+    let used: serde_json::Map<_, _> =
+        spec["hard"].as_object().expect("limits").keys().map(|name| (name.clone(), "0".into())).collect();
+    let at = format!("{QUOTAS}/{name}/status");
+    let seen = rest.merge(&at, &json!({"status": {"hard": spec["hard"], "used": used}})).await;
+    assert_eq!(seen.expect("answers").code, 200);
+}
+
+async fn used(rest: &Rest, name: &str) -> Value {
+    rest.get(&format!("{QUOTAS}/{name}")).await.expect("answers").json()["status"]["used"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_never_exceeded() {
+    let (mut plane, rest) = plane().await;
+    quota(&rest, "q", json!({"hard": {"count/configmaps": "7", "pods": "5"}})).await;
+    let rest = std::sync::Arc::new(rest);
+    let creates = (0..40).map(|number| {
+        let rest = std::sync::Arc::clone(&rest);
+        async move {
+            let maps = "/api/v1/namespaces/default/configmaps";
+            let map = json!({"metadata": {"name": format!("m{number}")}});
+            let map = rest.post(maps, &map).await.expect("answers").code;
+            let pod = rest.post(PODS, &pod(&format!("p{number}"), json!({}))).await.expect("answers").code;
+            (map, pod)
+        }
+    });
+    let codes = futures::future::join_all(creates).await;
+    let count = |code: u16, of: fn(&(u16, u16)) -> u16| codes.iter().filter(|both| of(both) == code).count();
+    assert_eq!((count(201, |both| both.0), count(403, |both| both.0)), (7, 33));
+    assert_eq!((count(201, |both| both.1), count(403, |both| both.1)), (5, 35));
+    assert_eq!(used(&rest, "q").await, json!({"count/configmaps": "7", "pods": "5"}));
+    // What is refused for another reason, or only tried, is not charged.
+    quota(&rest, "s", json!({"hard": {"secrets": "1"}})).await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let tried = rest.post(&format!("{secrets}?dryRun=All"), &json!({"metadata": {"name": "s"}})).await;
+    assert_eq!(tried.expect("answers").code, 201);
+    refused(&rest, secrets, json!({"metadata": {"name": "S!"}}), 422).await;
+    assert_eq!(used(&rest, "s").await, json!({"secrets": "0"}));
+    create(&rest, secrets, json!({"metadata": {"name": "s"}})).await;
+    assert_eq!(
+        refused(&rest, secrets, json!({"metadata": {"name": "t"}}), 403).await,
+        "secrets \"t\" is forbidden: exceeded quota: s, requested: secrets=1, used: secrets=1, limited: secrets=1"
+    );
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotas_have_scopes_and_updates_are_charged() {
+    let (mut plane, rest) = plane().await;
+    quota(&rest, "best", json!({"hard": {"pods": "1"}, "scopes": ["BestEffort"]})).await;
+    quota(&rest, "ports", json!({"hard": {"services.nodeports": "1"}})).await;
+    create(&rest, PODS, pod("a", json!({}))).await;
+    let why = refused(&rest, PODS, pod("b", json!({})), 403).await;
+    assert!(why.ends_with("exceeded quota: best, requested: pods=1, used: pods=1, limited: pods=1"), "{why}");
+    let asking = json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]);
+    create(&rest, PODS, pod("b", json!({"containers": asking}))).await;
+
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+    create(&rest, services, service("one", "ClusterIP")).await;
+    create(&rest, services, service("two", "NodePort")).await;
+    assert_eq!(used(&rest, "ports").await, json!({"services.nodeports": "1"}));
+    let changed = rest.merge(&format!("{services}/one"), &json!({"spec": {"type": "NodePort"}})).await;
+    let changed = changed.expect("answers");
+    assert_eq!(changed.code, 403, "{}", changed.json());
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_are_filled_in() {
+    let (mut plane, rest) = plane().await;
+    let default = |mark: &str| json!({"name": "usual", "annotations": {mark: "true"}});
+    let storage = json!({
+        "metadata": default("storageclass.kubernetes.io/is-default-class"), "provisioner": "x.io/p",
+    });
+    create(&rest, "/apis/storage.k8s.io/v1/storageclasses", storage).await;
+    let ingress = json!({
+        "metadata": default("ingressclass.kubernetes.io/is-default-class"), "spec": {"controller": "x.io/c"},
+    });
+    create(&rest, "/apis/networking.k8s.io/v1/ingressclasses", ingress).await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |name: &str| {
+        let resources = json!({"requests": {"storage": "1Gi"}});
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": resources}})
+    };
+    assert_eq!(create(&rest, claims, claim("open")).await["spec"]["storageClassName"], "usual");
+    let mut none = claim("none");
+    none["spec"]["storageClassName"] = "".into();
+    assert_eq!(create(&rest, claims, none).await["spec"]["storageClassName"], "");
+    let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
+    let ingress = json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}});
+    let made = create(&rest, "/apis/networking.k8s.io/v1/namespaces/default/ingresses", ingress).await;
+    assert_eq!(made["spec"]["ingressClassName"], "usual");
+
+    let runtime = json!({
+        "metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "100m"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}},
+    });
+    create(&rest, "/apis/node.k8s.io/v1/runtimeclasses", runtime).await;
+    let made = create(&rest, PODS, pod("p", json!({"runtimeClassName": "vm"}))).await;
+    assert_eq!(
+        (&made["spec"]["overhead"], &made["spec"]["nodeSelector"]),
+        (&json!({"cpu": "100m"}), &json!({"vm": "yes"}))
+    );
+    assert_eq!(
+        refused(&rest, PODS, pod("q", json!({"runtimeClassName": "x"})), 403).await,
+        "pods \"q\" is forbidden: pod rejected: RuntimeClass \"x\" not found"
+    );
+    plane.stop().await.expect("stops");
+}
