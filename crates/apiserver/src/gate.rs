@@ -58,7 +58,7 @@ pub enum Shown {
 pub struct Gate {
     registry: Registry,
     authenticator: Authenticator,
-    authorizer: Authorizer,
+    authorizer: Arc<Authorizer>,
 }
 
 /// A target that was found and allowed.
@@ -99,7 +99,7 @@ impl Allowed {
 impl Gate {
     /// A gate before a registry.
     #[must_use]
-    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Authorizer) -> Self {
+    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Arc<Authorizer>) -> Self {
         Self { registry, authenticator, authorizer }
     }
 
@@ -117,7 +117,7 @@ impl Gate {
 
     /// Who may.
     #[must_use]
-    pub const fn authorizer(&self) -> &Authorizer {
+    pub fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }
 
