@@ -13,6 +13,7 @@ mod node_restriction;
 mod plugins;
 mod policy;
 mod priority;
+mod reading;
 pub(crate) mod resource_quota;
 mod runtime_class;
 mod service_account;

@@ -78,7 +78,11 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("ServiceAccount", true, Behind::Plugin(|parts| Box::new(ServiceAccount::new(parts.cache())))),
     // Upstream leaves it to the installer to turn it on beside the Node
     // authorizer; here that authorizer is always on.
-    ("NodeRestriction", true, Behind::Plugin(|parts| Box::new(NodeRestriction::new(parts.cache())))),
+    (
+        "NodeRestriction",
+        true,
+        Behind::Plugin(|parts| Box::new(NodeRestriction::new(parts.cache(), parts.authorizer()))),
+    ),
     ("TaintNodesByCondition", true, Nothing),
     ("AlwaysPullImages", false, Nothing),
     ("ImagePolicyWebhook", false, Nothing),
