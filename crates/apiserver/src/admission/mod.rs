@@ -3,20 +3,26 @@
 //! Plugins run in a fixed order, first all that change, then all that judge.
 
 mod certificates;
+mod claim_resize;
 mod default_classes;
 mod default_tolerations;
 mod expressions;
+mod extended_tolerations;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod plugins;
+mod pod_resize;
+mod pod_topology_labels;
 mod policy;
 mod priority;
 mod reading;
 pub(crate) mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
+mod taint_nodes;
 mod webhook;
 
 use api::{Object, Status};

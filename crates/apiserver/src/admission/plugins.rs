@@ -9,15 +9,21 @@ use futures::future::BoxFuture;
 use super::certificates::{
     CertificateApproval, CertificateSigning, CertificateSubjectRestriction, Requester,
 };
+use super::claim_resize::PersistentVolumeClaimResize;
 use super::default_classes::DefaultClass;
 use super::default_tolerations::DefaultTolerationSeconds;
+use super::extended_tolerations::ExtendedResourceToleration;
 use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
+use super::pod_resize::PodResizeValidator;
+use super::pod_topology_labels::PodTopologyLabels;
 use super::policy::Policies;
 use super::priority::Priority;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
+use super::storage_protection::StorageObjectInUseProtection;
+use super::taint_nodes::TaintNodesByCondition;
 use super::webhook::Webhooks;
 use super::{Plugin, Request};
 use crate::authz::Authorizer;
@@ -83,7 +89,7 @@ const ALL: [(&str, bool, Behind); 40] = [
         true,
         Behind::Plugin(|parts| Box::new(NodeRestriction::new(parts.cache(), parts.authorizer()))),
     ),
-    ("TaintNodesByCondition", true, Nothing),
+    ("TaintNodesByCondition", true, Behind::Plugin(|_| Box::new(TaintNodesByCondition))),
     ("AlwaysPullImages", false, Nothing),
     ("ImagePolicyWebhook", false, Nothing),
     ("PodSecurity", true, Nothing),
@@ -92,12 +98,16 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("DefaultTolerationSeconds", true, Behind::Plugin(|_| Box::new(DefaultTolerationSeconds))),
     ("PodTolerationRestriction", false, Nothing),
     ("EventRateLimit", false, Nothing),
-    ("ExtendedResourceToleration", false, Nothing),
+    ("ExtendedResourceToleration", false, Behind::Plugin(|_| Box::new(ExtendedResourceToleration))),
     ("DefaultStorageClass", true, Behind::Plugin(|parts| Box::new(DefaultClass::of_storage(parts.cache())))),
-    ("StorageObjectInUseProtection", true, Nothing),
+    ("StorageObjectInUseProtection", true, Behind::Plugin(|_| Box::new(StorageObjectInUseProtection))),
     ("PodGroupProtection", true, Gated),
     ("OwnerReferencesPermissionEnforcement", false, Nothing),
-    ("PersistentVolumeClaimResize", true, Nothing),
+    (
+        "PersistentVolumeClaimResize",
+        true,
+        Behind::Plugin(|parts| Box::new(PersistentVolumeClaimResize::new(parts.cache()))),
+    ),
     ("RuntimeClass", true, Behind::Plugin(|parts| Box::new(RuntimeClass::new(parts.cache())))),
     (
         "CertificateApproval",
@@ -113,11 +123,11 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("CertificateSubjectRestriction", true, Behind::Plugin(|_| Box::new(CertificateSubjectRestriction))),
     ("DefaultIngressClass", true, Behind::Plugin(|parts| Box::new(DefaultClass::of_ingress(parts.cache())))),
     ("DenyServiceExternalIPs", false, Nothing),
-    ("PodTopologyLabels", true, Nothing),
+    ("PodTopologyLabels", true, Behind::Plugin(|parts| Box::new(PodTopologyLabels::new(parts.cache())))),
     ("PodGroupWorkloadExists", true, Gated),
     ("NodeDeclaredFeatureValidator", true, Gated),
     ("JobValidation", true, Gated),
-    ("PodResizeValidator", true, Nothing),
+    ("PodResizeValidator", true, Behind::Plugin(|parts| Box::new(PodResizeValidator::new(parts.cache())))),
     // These see what the others made of the object.
     ("MutatingAdmissionPolicy", true, Gated),
     ("MutatingAdmissionWebhook", true, Behind::Plugin(|parts| Box::new(Changing(parts.webhooks())))),
@@ -235,6 +245,8 @@ mod tests {
         assert_eq!(runs(&["NodeRestriction"], &[], "NodeRestriction"), Ok(true));
         assert_eq!(runs(&[], &["Priority"], "Priority"), Ok(false));
         assert_eq!(runs(&[], &[], "ExtendedResourceToleration"), Ok(false));
+        let extended = "ExtendedResourceToleration";
+        assert_eq!(runs(&[extended], &[], extended), Ok(true));
         assert_eq!(runs(&[], &["AlwaysPullImages"], "AlwaysPullImages"), Ok(false));
         let told = |enabled: &[&str], disabled: &[&str]| {
             Choice::new(&names(enabled), &names(disabled)).expect_err("an error").to_string()

@@ -11,6 +11,7 @@ pub(crate) use probes::port as port_rules;
 mod qos;
 pub mod references;
 pub(crate) mod resources;
+pub use resources::is_extended;
 pub(crate) use resources::value;
 pub(crate) mod scheduling;
 mod security;
