@@ -14,6 +14,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod plugins;
 mod pod_resize;
+mod pod_security;
 mod pod_topology_labels;
 mod policy;
 mod priority;

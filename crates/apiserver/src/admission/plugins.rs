@@ -17,6 +17,7 @@ use super::limit_ranger::LimitRanger;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
 use super::pod_resize::PodResizeValidator;
+use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
 use super::policy::Policies;
 use super::priority::Priority;
@@ -92,7 +93,7 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("TaintNodesByCondition", true, Behind::Plugin(|_| Box::new(TaintNodesByCondition))),
     ("AlwaysPullImages", false, Nothing),
     ("ImagePolicyWebhook", false, Nothing),
-    ("PodSecurity", true, Nothing),
+    ("PodSecurity", true, Behind::Plugin(|parts| Box::new(PodSecurity::new(parts.cache())))),
     ("PodNodeSelector", false, Nothing),
     ("Priority", true, Behind::Plugin(|parts| Box::new(Priority::new(parts.cache())))),
     ("DefaultTolerationSeconds", true, Behind::Plugin(|_| Box::new(DefaultTolerationSeconds))),
@@ -243,7 +244,7 @@ mod tests {
         };
         assert_eq!(runs(&[], &[], "NodeRestriction"), Ok(true));
         assert_eq!(runs(&["NodeRestriction"], &[], "NodeRestriction"), Ok(true));
-        assert_eq!(runs(&[], &["Priority"], "Priority"), Ok(false));
+        assert_eq!(runs(&[], &["PodSecurity"], "PodSecurity"), Ok(false));
         assert_eq!(runs(&[], &[], "ExtendedResourceToleration"), Ok(false));
         let extended = "ExtendedResourceToleration";
         assert_eq!(runs(&[extended], &[], extended), Ok(true));
