@@ -80,6 +80,23 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Shims and loggers that name this machine on their command line.
+    fn leftovers(&self) -> Vec<nix::unistd::Pid> {
+        let folder = self.dir.path().display().to_string();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        ids.filter(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let is_ours = line.contains(&format!("-namespace\0{}\0", self.name)) || line.contains(&folder);
+            is_ours && (line.contains("containerd-shim") || line.contains("\0logger\0"))
+        })
+        .map(nix::unistd::Pid::from_raw)
+        .collect()
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         let ctr = format!("ctr --address {} -n {}", self.path("c.sock").display(), self.namespace());
@@ -87,6 +104,10 @@ impl Drop for Machine {
         let _ = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = self.containerd.kill();
         let _ = self.containerd.wait();
+        // A shim whose task containerd lost sight of, and its logger.
+        for id in self.leftovers() {
+            let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGKILL);
+        }
         for point in self.mounts().iter().rev() {
             let _ = nix::mount::umount2(point.as_str(), nix::mount::MntFlags::MNT_DETACH);
         }

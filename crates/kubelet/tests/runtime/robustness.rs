@@ -70,6 +70,9 @@ async fn killed_while_starting(machine: &Machine) {
         let running = observed.running().count();
         assert_eq!((running, observed.sandboxes.len()), (1, 1), "after {pause} ms: {observed:?}");
         gone(&kubelet, &[&name]).await;
+        // What containerd was still making for the first kubelet is the second one's to find.
+        until("no container", async || tools.runtime.pods().await.expect("pods").is_empty().then_some(()))
+            .await;
         kubelet.crash().await;
         machine.assert_clean(&tools).await;
     }
