@@ -64,9 +64,9 @@ enum Behind {
     Plugin(fn(&Parts) -> Box<dyn Plugin>),
     /// The registry does it, in the transaction of the write.
     Registry,
-    /// Does nothing unless features are on that this server does not have.
+    /// Does nothing upstream either, unless features are on that are off by default.
     Gated,
-    /// Not part of this server.
+    /// Not part of this server: it can be turned off, not on.
     Nothing,
 }
 
@@ -126,11 +126,11 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("DenyServiceExternalIPs", false, Nothing),
     ("PodTopologyLabels", true, Behind::Plugin(|parts| Box::new(PodTopologyLabels::new(parts.cache())))),
     ("PodGroupWorkloadExists", true, Gated),
-    ("NodeDeclaredFeatureValidator", true, Gated),
+    ("NodeDeclaredFeatureValidator", true, Nothing),
     ("JobValidation", true, Gated),
     ("PodResizeValidator", true, Behind::Plugin(|parts| Box::new(PodResizeValidator::new(parts.cache())))),
     // These see what the others made of the object.
-    ("MutatingAdmissionPolicy", true, Gated),
+    ("MutatingAdmissionPolicy", true, Nothing),
     ("MutatingAdmissionWebhook", true, Behind::Plugin(|parts| Box::new(Changing(parts.webhooks())))),
     (
         "ValidatingAdmissionPolicy",
