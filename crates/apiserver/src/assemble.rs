@@ -12,7 +12,7 @@ use resources::Catalogue;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
-use crate::admission::Chain;
+use crate::admission::{Chain, Choice, Parts};
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
 use crate::authz::Authorizer;
 use crate::bootstrap::{self, Endpoint};
@@ -40,6 +40,7 @@ pub struct Running {
 /// # Errors
 /// What cannot be read, opened or listened on.
 pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
+    let choice = Choice::new(&flags.enable_admission_plugins, &flags.disable_admission_plugins)?;
     let tls = ServerTls::load(ServerFiles {
         certificate: flags.tls_cert_file.clone(),
         key: flags.tls_private_key_file.clone(),
@@ -70,14 +71,21 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
     let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
-    let admission = Chain::built_in(&cache, &kinds, outward);
+    let authorizer = Arc::new(Authorizer::new(&cache));
+    let parts = Parts {
+        cache: Arc::clone(&cache),
+        kinds: Arc::clone(&kinds),
+        authorizer: Arc::clone(&authorizer),
+        outward,
+    };
+    let admission = Chain::new(&choice, &parts);
     let registry =
         Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
     let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
     let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
-    let gate = Arc::new(Gate::new(registry, authenticator, Authorizer::new(&cache)));
+    let gate = Arc::new(Gate::new(registry, authenticator, authorizer));
     let connector = Arc::new(Connector::new(kubelets));
     let rest =
         Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));

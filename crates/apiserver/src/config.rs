@@ -70,6 +70,12 @@ pub struct Flags {
     /// Range of node ports.
     #[arg(long, default_value = "30000-32767", value_parser = port_range, value_name = "FIRST-LAST")]
     pub service_node_port_range: RangeInclusive<u16>,
+    /// Admission plugins to run beside those that run by themselves.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins that run by themselves and shall not.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub disable_admission_plugins: Vec<String>,
 }
 
 impl Flags {

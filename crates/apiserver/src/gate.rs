@@ -58,7 +58,7 @@ pub enum Shown {
 pub struct Gate {
     registry: Registry,
     authenticator: Authenticator,
-    authorizer: Authorizer,
+    authorizer: Arc<Authorizer>,
 }
 
 /// A target that was found and allowed.
@@ -99,7 +99,7 @@ impl Allowed {
 impl Gate {
     /// A gate before a registry.
     #[must_use]
-    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Authorizer) -> Self {
+    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Arc<Authorizer>) -> Self {
         Self { registry, authenticator, authorizer }
     }
 
@@ -117,7 +117,7 @@ impl Gate {
 
     /// Who may.
     #[must_use]
-    pub const fn authorizer(&self) -> &Authorizer {
+    pub fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }
 
@@ -290,12 +290,21 @@ impl Gate {
             warnings: Vec::new(),
             created: true,
         };
-        match (allowed.address.kind.resource.as_str(), subresource) {
+        let address = &allowed.address;
+        match (address.kind.resource.as_str(), subresource) {
             ("serviceaccounts", "token") => {
-                reviews::issue_token(self, &allowed.address, object).await.map(made)
+                let (object, warnings) =
+                    self.registry.admit_part(caller, address, subresource, object, dry_run).await?;
+                let issued = reviews::issue_token(self, address, object).await?;
+                Ok(Written { warnings, ..made(issued) })
             }
-            ("pods", "binding") => self.bind(caller, &allowed.address, &object, dry_run).await,
-            ("pods", "eviction") => self.evict(caller, &allowed.address, &object).await,
+            ("pods", "binding") => self.bind(caller, address, object, dry_run).await,
+            ("pods", "eviction") => {
+                let (object, warnings) =
+                    self.registry.admit_part(caller, address, subresource, object, dry_run).await?;
+                let evicted = self.evict(caller, address, &object).await?;
+                Ok(Written { warnings, ..evicted })
+            }
             _ => Err(Status::method_not_supported(&allowed.address.kind.group, subresource, "create")),
         }
     }
@@ -308,9 +317,11 @@ impl Gate {
         &self,
         caller: &Caller,
         address: &Address,
-        binding: &Object,
+        binding: Object,
         dry_run: bool,
     ) -> Result<Written, Status> {
+        let (binding, warnings) =
+            self.registry.admit_part(caller, address, "binding", binding, dry_run).await?;
         let node = binding.text(&["target", "name"]).to_owned();
         let kind = binding.text(&["target", "kind"]);
         if node.is_empty() || !matches!(kind, "" | "Node") {
@@ -323,7 +334,7 @@ impl Gate {
             ));
         }
         let uid = binding.uid().to_owned();
-        let annotations = binding.annotations().cloned();
+        let (annotations, labels) = (binding.annotations().cloned(), binding.labels().cloned());
         let now = api::time::format(self.registry.clock().now());
         let transform = |pod: &Object| {
             if !uid.is_empty() && pod.uid() != uid {
@@ -355,17 +366,21 @@ impl Gate {
             for (key, value) in annotations.iter().flatten() {
                 pod.set_at(&["metadata", "annotations", key], value.clone());
             }
+            for (key, value) in labels.iter().flatten() {
+                pod.set_at(&["metadata", "labels", key], value.clone());
+            }
             set_condition(&mut pod, "PodScheduled", "True", &now);
             Ok((pod, Vec::new()))
         };
-        let options = UpdateOptions { dry_run, owners: Owners::Keep, ..UpdateOptions::default() };
+        let options =
+            UpdateOptions { dry_run, owners: Owners::Keep, is_admitted: true, ..UpdateOptions::default() };
         self.registry.change(caller, address, Part::Other("binding"), &options, &transform).await?;
         let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
         let mut json = status.to_json();
         if let Some(map) = json.as_object_mut() {
             map.remove("details");
         }
-        Ok(Written { json: json.to_string().into(), revision: 0, warnings: Vec::new(), created: true })
+        Ok(Written { json: json.to_string().into(), revision: 0, warnings, created: true })
     }
 
     async fn evict(&self, caller: &Caller, address: &Address, eviction: &Object) -> Result<Written, Status> {

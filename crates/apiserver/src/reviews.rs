@@ -44,7 +44,7 @@ pub(crate) async fn answer(
                 namespace: address.namespace.clone(),
                 name: review.name().to_owned(),
             };
-            let written = gate.bind(caller, &address, &review, false).await?;
+            let written = gate.bind(caller, &address, review, false).await?;
             return Object::from_slice(&written.json).map_err(Status::internal);
         }
         (group, resource) => return Err(Status::method_not_supported(group, resource, "create")),

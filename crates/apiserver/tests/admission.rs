@@ -230,3 +230,202 @@ async fn classes_are_filled_in() {
     );
     plane.stop().await.expect("stops");
 }
+
+/// The warnings of an answer.
+fn warned(answer: &testkit::Answer) -> Vec<String> {
+    let all = answer.headers.get_all("warning").iter();
+    all.map(|value| value.to_str().expect("text").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_keep_to_the_standard_of_their_namespace() {
+    let (mut plane, rest) = plane().await;
+    let namespaces = "/api/v1/namespaces";
+    let labelled = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}});
+    let why =
+        refused(&rest, namespaces, labelled("bad", json!({"pod-security.kubernetes.io/enforce": "x"})), 422)
+            .await;
+    assert_eq!(
+        why,
+        "Namespace \"bad\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"x\": must be one of privileged, baseline, restricted"
+    );
+    let strict = json!({
+        "pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted",
+        "pod-security.kubernetes.io/warn-version": "v1.22",
+    });
+    create(&rest, namespaces, labelled("strict", strict)).await;
+    let accounts = "/api/v1/namespaces/strict/serviceaccounts";
+    create(&rest, accounts, json!({"metadata": {"name": "default"}})).await;
+    let pods = "/api/v1/namespaces/strict/pods";
+    let why = refused(&rest, pods, pod("host", json!({"hostNetwork": true, "hostPID": true})), 403).await;
+    assert_eq!(
+        why,
+        "pods \"host\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true, hostPID=true)"
+    );
+    let made = rest.post(pods, &pod("plain", json!({}))).await.expect("answers");
+    assert_eq!(made.code, 201, "{}", made.json());
+    let warnings = warned(&made);
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains(
+                "would violate PodSecurity \\\"restricted:v1.22\\\": allowPrivilegeEscalation != false"
+            ),
+        "{warnings:?}"
+    );
+    let labels = json!({"app": "a"});
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"hostPID": true, "containers": [{"name": "c", "image": "i"}]}},
+    }});
+    let made = rest.post("/apis/apps/v1/namespaces/strict/deployments", &deployment).await.expect("answers");
+    assert_eq!(made.code, 201, "workloads are only warned of: {}", made.json());
+    assert!(warned(&made)[0].contains("host namespaces (hostPID=true)"), "{:?}", warned(&made));
+    let tighter = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let changed = rest.merge(&format!("{namespaces}/strict"), &tighter).await.expect("answers");
+    let warnings = warned(&changed);
+    assert!(
+        warnings.len() == 2 && warnings[0].contains("existing pods in namespace \\\"strict\\\" violate the new PodSecurity enforce level \\\"restricted:latest\\\""),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[1].contains("plain: allowPrivilegeEscalation != false, unrestricted capabilities"),
+        "{warnings:?}"
+    );
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_look_after_themselves_only() {
+    let (mut plane, rest) = plane().await;
+    let session = plane.session("system:node:n1", &["system:nodes"]).expect("a session");
+    let node = Rest::new(&session).expect("client");
+    let nodes = "/api/v1/nodes";
+    let role = json!({"metadata": {"name": "n1", "labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    assert_eq!(
+        refused(&node, nodes, role, 403).await,
+        "nodes \"n1\" is forbidden: node \"n1\" is not allowed to set the following labels: node-role.kubernetes.io/control-plane"
+    );
+    assert_eq!(
+        refused(&node, nodes, json!({"metadata": {"name": "n2"}}), 403).await,
+        "nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\""
+    );
+    let zone = json!({"topology.kubernetes.io/zone": "z1", "kubernetes.io/os": "linux"});
+    let made = create(&node, nodes, json!({"metadata": {"name": "n1", "labels": zone}})).await;
+    let not_ready = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]);
+    assert_eq!(made["spec"]["taints"], not_ready);
+    let at = format!("{nodes}/n1");
+    let cases = [
+        (json!({"spec": {"taints": null}}), "node \"n1\" is not allowed to modify taints"),
+        (
+            json!({"metadata": {"labels": {"x.node-restriction.kubernetes.io/a": "b"}}}),
+            "is not allowed to modify labels: x.node-restriction.kubernetes.io/a",
+        ),
+    ];
+    for (patch, expected) in cases {
+        let answer = node.merge(&at, &patch).await.expect("answers");
+        assert_eq!(answer.code, 403, "{patch}: {}", answer.json());
+        assert_eq!(answer.json()["message"], format!("nodes \"n1\" is forbidden: {expected}"));
+    }
+    let lease = |name: &str| json!({"metadata": {"name": name}, "spec": {"holderIdentity": name}});
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let why = refused(&node, leases, lease("n2"), 403).await;
+    assert!(why.ends_with("can only access node lease with the same name as the requesting node"), "{why}");
+    create(&node, leases, lease("n1")).await;
+
+    // Its own pod, and one of another node.
+    let own = create(&rest, PODS, pod("own", json!({"nodeName": "n1"}))).await;
+    create(&rest, PODS, pod("other", json!({"nodeName": "n2"}))).await;
+    assert_eq!(own["metadata"]["labels"]["topology.kubernetes.io/zone"], "z1");
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let bound = |name: &str, uid: &str, audiences: Value| {
+        json!({"spec": {"audiences": audiences, "boundObjectRef": {
+            "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}}})
+    };
+    let uid = own["metadata"]["uid"].as_str().expect("a uid");
+    let cases = [
+        (json!({"spec": {}}), "node requested token not bound to a pod"),
+        (bound("own", "", json!([])), "node requested token with a pod binding without a uid"),
+        (bound("own", "x", json!([])), "does not match the UID in record"),
+        (bound("own", uid, json!(["vault"])), "audience \"vault\" not found in pod spec volume"),
+        (bound("own", uid, json!(["a", "b"])), "node may only request 0 or 1 audiences"),
+    ];
+    for (body, expected) in cases {
+        let why = refused(&node, token, body, 403).await;
+        assert!(why.contains(expected), "{why}");
+    }
+    let issued = node.post(token, &bound("own", uid, json!([]))).await.expect("answers");
+    assert_eq!(issued.code, 201, "{}", issued.json());
+    // Of a claim that its pod uses it reports the size, and nothing else.
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let resources = json!({"requests": {"storage": "1Gi"}});
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": resources}});
+    create(&rest, claims, claim).await;
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    create(&rest, PODS, pod("mounting", json!({"nodeName": "n1", "volumes": volumes}))).await;
+    let status = format!("{claims}/c/status");
+    let sized = node.merge(&status, &json!({"status": {"capacity": {"storage": "2Gi"}}})).await;
+    assert_eq!(sized.expect("answers").code, 200);
+    let bound_by_node = node.merge(&status, &json!({"status": {"phase": "Bound"}})).await.expect("answers");
+    assert_eq!(
+        bound_by_node.json()["message"],
+        "persistentvolumeclaims \"c\" is forbidden: node \"n1\" is not allowed to update fields other than status.quantity and status.conditions"
+    );
+    let evict = |name: &str| json!({"metadata": {"name": name}});
+    let why = refused(&node, &format!("{PODS}/other/eviction"), evict("other"), 403).await;
+    assert!(why.contains("node \"n1\""), "{why}");
+    let evicted = node.post(&format!("{PODS}/own/eviction"), &evict("own")).await.expect("answers");
+    assert_eq!(evicted.code, 201, "{}", evicted.json());
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bound_pods_carry_the_labels_of_their_node() {
+    let (mut plane, rest) = plane().await;
+    let labels =
+        json!({"topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1", "other": "x"});
+    create(&rest, "/api/v1/nodes", json!({"metadata": {"name": "n1", "labels": labels}})).await;
+    create(&rest, PODS, pod("p", json!({}))).await;
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+    let bound = rest.post(&format!("{PODS}/p/binding"), &binding).await.expect("answers");
+    assert_eq!(bound.code, 201, "{}", bound.json());
+    let pod = rest.get(&format!("{PODS}/p")).await.expect("answers").json();
+    assert_eq!(
+        (&pod["spec"]["nodeName"], &pod["metadata"]["labels"]),
+        (&json!("n1"), &json!({"topology.kubernetes.io/zone": "z1", "topology.kubernetes.io/region": "r1"}))
+    );
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_is_protected_and_grows_when_it_can() {
+    let (mut plane, rest) = plane().await;
+    let class = |name: &str, grows: bool| json!({"metadata": {"name": name}, "provisioner": "x.io/p", "allowVolumeExpansion": grows});
+    for (name, grows) in [("elastic", true), ("rigid", false)] {
+        create(&rest, "/apis/storage.k8s.io/v1/storageclasses", class(name, grows)).await;
+    }
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let size = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
+    for name in ["elastic", "rigid"] {
+        let mut claim = json!({"metadata": {"name": name}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": name}});
+        claim["spec"]["resources"] = size("1Gi")["spec"]["resources"].clone();
+        let made = create(&rest, claims, claim).await;
+        assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+        let unbound = rest.merge(&format!("{claims}/{name}"), &size("2Gi")).await.expect("answers");
+        assert_eq!(unbound.code, 422, "only bound claims change: {}", unbound.json());
+        let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        assert_eq!(rest.merge(&format!("{claims}/{name}/status"), &bound).await.expect("answers").code, 200);
+    }
+    let grown = rest.merge(&format!("{claims}/elastic"), &size("2Gi")).await.expect("answers");
+    assert_eq!(grown.code, 200, "{}", grown.json());
+    let refused = rest.merge(&format!("{claims}/rigid"), &size("2Gi")).await.expect("answers");
+    assert_eq!(
+        refused.json()["message"],
+        "persistentvolumeclaims \"rigid\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+    );
+    let deleted = rest.delete(&format!("{claims}/rigid")).await.expect("answers");
+    assert_eq!(deleted.code, 200);
+    let held = rest.get(&format!("{claims}/rigid")).await.expect("answers").json();
+    assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
+    plane.stop().await.expect("stops");
+}

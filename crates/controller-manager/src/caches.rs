@@ -9,10 +9,11 @@ use api::types::batch::v1::Job;
 use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
 use api::types::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
+    Secret, Service, ServiceAccount,
 };
 use api::types::discovery::v1::EndpointSlice;
+use api::types::storage::v1::VolumeAttributesClass;
 use api::{Metadata, metav1};
 use client::cached::{Cached, IndexTerms};
 use client::{Cache, Client, Scope};
@@ -37,6 +38,7 @@ type Shared<K> = OnceLock<Arc<Cache<K>>>;
 #[derive(Default)]
 pub struct Caches {
     client: Option<Client>,
+    attributes_classes: Shared<VolumeAttributesClass>,
     bootstrap_tokens: Shared<Secret>,
     claims: Shared<PersistentVolumeClaim>,
     config_maps: Shared<ConfigMap>,
@@ -55,6 +57,7 @@ pub struct Caches {
     services: Shared<Service>,
     signing_requests: Shared<CertificateSigningRequest>,
     slices: Shared<EndpointSlice>,
+    volumes: Shared<PersistentVolume>,
 }
 
 /// The term of an index by controller under which the objects of a namespace
@@ -192,6 +195,18 @@ impl Caches {
         let indexes: Vec<(&'static str, IndexTerms<Pod>)> =
             vec![(CONTROLLER, controller), (NAMESPACE, namespace), (TIED_TO, node), (TRACKED, tracking_job)];
         self.of(&self.pods, Scope::default(), indexes)
+    }
+
+    /// Classes of volume attributes.
+    #[must_use]
+    pub fn attributes_classes(&self) -> Arc<Cache<VolumeAttributesClass>> {
+        self.of(&self.attributes_classes, Scope::default(), vec![])
+    }
+
+    /// Persistent volumes.
+    #[must_use]
+    pub fn volumes(&self) -> Arc<Cache<PersistentVolume>> {
+        self.of(&self.volumes, Scope::default(), vec![])
     }
 
     /// Claims of persistent volumes.

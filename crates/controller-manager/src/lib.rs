@@ -5,10 +5,12 @@
 //! `plan.rs` (pure: what to do) and `tests.rs`. The runtime under them is the
 //! crate `reconcile`. Start reading in [`controllers`], the table of all.
 
+pub mod attributes_class_protection;
 pub mod caches;
 pub mod certificate_approval;
 pub mod certificate_cleaner;
 pub mod certificate_signing;
+pub mod claim_protection;
 pub mod controllers;
 pub mod daemonset;
 pub mod deployment;
@@ -26,6 +28,7 @@ pub mod nodes;
 pub mod owners;
 pub mod pod_gc;
 pub mod pods;
+mod protection;
 pub mod replicaset;
 pub mod resource_quota;
 pub mod root_ca;
@@ -38,6 +41,7 @@ pub mod taint_eviction;
 mod testing;
 pub mod token_cleaner;
 pub mod ttl_after_finished;
+pub mod volume_protection;
 
 use std::sync::Arc;
 

@@ -3,7 +3,8 @@
 use api::types::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use api::types::batch::v1::Job;
 use api::types::core::v1::{
-    ConfigMap, Endpoints, Event, Namespace, Node, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ResourceQuota, Secret, Service, ServiceAccount,
 };
 use api::types::discovery::v1::EndpointSlice;
 use clap::Parser as _;
@@ -242,6 +243,46 @@ async fn recounts_quotas(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Claims stay while a pod on a node uses them, volumes while they are bound.
+async fn protects_storage(client: &Client) -> anyhow::Result<()> {
+    let sized = json!({"requests": {"storage": "1Gi"}});
+    let claim = json!({"metadata": {"name": "data", "namespace": "default"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": sized}});
+    client.create(&object::<PersistentVolumeClaim>(claim)).await?;
+    let pod = json!({"metadata": {"name": "user", "namespace": "default"}, "spec": {
+        "nodeName": "elsewhere", "containers": [{"name": "c", "image": "i"}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    client.create(&object::<Pod>(pod)).await?;
+    let volume = json!({"metadata": {"name": "disk"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/disk"}}});
+    client.create(&object::<PersistentVolume>(volume)).await?;
+    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
+    client.patch_status::<PersistentVolume>("", "disk", &bound).await?;
+    let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    client.delete::<PersistentVolumeClaim>("default", "data", &now).await?;
+    client.delete::<PersistentVolume>("", "disk", &now).await?;
+    // Another claim, which nobody uses, goes: so the first one was looked at too.
+    let idle = json!({"metadata": {"name": "idle", "namespace": "default"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": sized}});
+    client.create(&object::<PersistentVolumeClaim>(idle)).await?;
+    client.delete::<PersistentVolumeClaim>("default", "idle", &now).await?;
+    eventually("the claim that nobody uses is gone", || async {
+        matches!(client.find::<PersistentVolumeClaim>("default", "idle").await, Ok(None))
+    })
+    .await?;
+    assert!(client.find::<PersistentVolumeClaim>("default", "data").await?.is_some(), "a pod uses it");
+    assert!(client.find::<PersistentVolume>("", "disk").await?.is_some(), "it is bound");
+    client.delete::<Pod>("default", "user", &now).await?;
+    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
+    client.patch_status::<PersistentVolume>("", "disk", &released).await?;
+    eventually("what is no longer used is gone", || async {
+        matches!(client.find::<PersistentVolumeClaim>("default", "data").await, Ok(None))
+            && matches!(client.find::<PersistentVolume>("", "disk").await, Ok(None))
+    })
+    .await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_become_what_they_say() -> anyhow::Result<()> {
     let plane = ControlPlane::start().await?;
@@ -265,6 +306,7 @@ async fn objects_become_what_they_say() -> anyhow::Result<()> {
     rolls_out(&client).await?;
     runs_jobs_and_daemons(&client).await?;
     recounts_quotas(&client).await?;
+    protects_storage(&client).await?;
     cleans_up(&client).await?;
 
     shell.shutdown.begin();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::openapi::{Metadata, Resource};
 use api::types::core::v1::ObjectReference;
-use api::{ObjectKey, metav1};
+use api::{Object, ObjectKey, metav1};
 use client::verbs::target;
 use client::{DeleteOptions, Patch, Target};
 use serde::Serialize;
@@ -76,8 +76,14 @@ pub trait Completion: std::fmt::Debug + Send + Sync {
     fn complete(&self, object: Value) -> Result<Value, String>;
 }
 
+/// Looks for something in objects.
+pub trait Search: std::fmt::Debug + Send + Sync {
+    /// Whether an object is what is looked for.
+    fn finds(&self, object: &Object) -> bool;
+}
+
 /// What must hold for the rest of a plan to be carried out.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Guard {
     /// There is no object there with this uid, or, if the uid is empty, none at all.
     Absent {
@@ -88,6 +94,13 @@ pub enum Guard {
     },
     /// None of these collections has an object.
     Empty(Vec<Target>),
+    /// No object of a collection is what is looked for.
+    NoneOf {
+        /// The collection.
+        target: Target,
+        /// What is looked for.
+        search: Arc<dyn Search>,
+    },
     /// The server answers one of these access reviews with yes.
     Allowed {
         /// Where reviews are answered.
@@ -301,6 +314,13 @@ impl Action {
             }
             _ => false,
         }
+    }
+}
+
+impl PartialEq for Guard {
+    fn eq(&self, other: &Self) -> bool {
+        // Targets, reviews and searches hold only what their debug form shows.
+        format!("{self:?}") == format!("{other:?}")
     }
 }
 

@@ -156,6 +156,23 @@ impl Executor {
                 }
                 Ok(())
             }
+            Guard::NoneOf { target, search } => {
+                let options = ListOptions { namespace: target.namespace.clone(), ..ListOptions::default() };
+                let list = match self.client.list_json(target.clone(), &options).await {
+                    Ok(list) => list,
+                    // A resource that is no longer served has no objects.
+                    Err(status) if status.reason == Reason::NotFound => return Ok(()),
+                    Err(status) => return Err(status),
+                };
+                for json in &list.items {
+                    let object = Object::from_slice(json).map_err(Status::internal)?;
+                    if search.finds(&object) {
+                        let why = format!("{} {:?} is in the way", target.resource, object.name());
+                        return Err(Status::new(Reason::Conflict, why));
+                    }
+                }
+                Ok(())
+            }
             Guard::Allowed { target, reviews } => {
                 for review in reviews {
                     let json = review.to_string().into_bytes();

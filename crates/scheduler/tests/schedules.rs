@@ -48,6 +48,8 @@ async fn binds_what_fits_and_explains_the_rest() -> anyhow::Result<()> {
         "allocatable": {"cpu": "2", "memory": "1Gi", "pods": "10"},
     }});
     client.patch_status::<Node>("", "n1", &Patch::Merge(status)).await?;
+    // A new node is tainted until the node lifecycle controller finds it ready.
+    client.patch::<Node>("", "n1", &Patch::Merge(json!({"spec": {"taints": null}}))).await?;
 
     let shell = Shell::quiet();
     let user = Client::new(&plane.session("system:kube-scheduler", &[])?, "kube-scheduler")?;

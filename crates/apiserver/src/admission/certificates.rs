@@ -11,7 +11,7 @@ use std::sync::Arc;
 use api::{Object, Status};
 use base64::Engine as _;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::json;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer as _;
@@ -19,74 +19,75 @@ use x509_parser::prelude::FromDer as _;
 use super::{Operation, Plugin, Request};
 use crate::authn::{MASTERS, User};
 use crate::authz::{Attributes, Authorizer};
-use crate::cache::WatchCache;
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
 /// The signer whose certificates the API server takes from anybody.
 const API_CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 
-pub(super) struct Certificates {
-    authorizer: Authorizer,
+/// Fills in who asked; not a plugin of upstream's, so nothing turns it off.
+pub(super) struct Requester;
+
+/// Only who may approve for a signer does.
+pub(super) struct CertificateApproval(Arc<Authorizer>);
+
+/// Only who may sign for a signer does.
+pub(super) struct CertificateSigning(Arc<Authorizer>);
+
+/// Nobody becomes the master of the cluster by a certificate.
+pub(super) struct CertificateSubjectRestriction;
+
+impl CertificateApproval {
+    pub(super) const fn new(authorizer: Arc<Authorizer>) -> Self {
+        Self(authorizer)
+    }
 }
 
-impl Certificates {
-    pub(super) fn new(cache: &Arc<WatchCache>) -> Self {
-        Self { authorizer: Authorizer::new(cache) }
+impl CertificateSigning {
+    pub(super) const fn new(authorizer: Arc<Authorizer>) -> Self {
+        Self(authorizer)
     }
+}
 
-    /// Whether a user may do something for a signer: by its name, or by a
-    /// pattern for all signers of its domain.
-    fn may(&self, user: &User, verb: &str, signer: &str) -> bool {
-        let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
-        [signer.to_owned(), format!("{domain}/*")].into_iter().any(|name| {
-            let ask = Attributes {
-                verb: verb.to_owned(),
-                group: GROUP.to_owned(),
-                version: "*".to_owned(),
-                resource: "signers".to_owned(),
-                name,
-                ..Attributes::default()
-            };
-            self.authorizer.allows(user, &ask).is_ok()
-        })
-    }
-
-    fn judge(&self, request: &Request<'_>) -> Result<(), Status> {
-        if request.kind.group != GROUP || request.kind.resource != RESOURCE {
-            return Ok(());
-        }
-        let Some(new) = &request.object else { return Ok(()) };
-        let signer = new.text(&["spec", "signerName"]);
-        let refuse = |verb: &str| {
-            let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
-            Err(request.forbidden(&why))
+/// Whether a user may do something for a signer: by its name, or by a pattern
+/// for all signers of its domain.
+fn may(authorizer: &Authorizer, user: &User, verb: &str, signer: &str) -> bool {
+    let domain = signer.split_once('/').map_or(signer, |(domain, _)| domain);
+    [signer.to_owned(), format!("{domain}/*")].into_iter().any(|name| {
+        let ask = Attributes {
+            verb: verb.to_owned(),
+            group: GROUP.to_owned(),
+            version: "*".to_owned(),
+            resource: "signers".to_owned(),
+            name,
+            ..Attributes::default()
         };
-        let changes = |path: &[&str]| request.old.as_ref().and_then(|old| old.at(path)) != new.at(path);
-        match (request.operation, request.subresource) {
-            (Operation::Create, "") if signer == API_CLIENT && asks_for_masters(new) => {
-                let why = format!("use of {API_CLIENT} signer with {MASTERS} group is not allowed");
-                Err(request.forbidden(&why))
-            }
-            (Operation::Update, "approval") if !self.may(&request.caller.user, "approve", signer) => {
-                refuse("approve")
-            }
-            (Operation::Update, "status")
-                if (changes(&["status", "certificate"]) || changes(&["status", "conditions"]))
-                    && !self.may(&request.caller.user, "sign", signer) =>
-            {
-                refuse("sign")
-            }
-            _ => Ok(()),
-        }
-    }
+        authorizer.allows(user, &ask).is_ok()
+    })
 }
 
-impl Plugin for Certificates {
+/// Whether the caller may do something for the signer of the request as it was.
+fn check(authorizer: &Authorizer, request: &Request<'_>, verb: &str) -> Result<(), Status> {
+    let signer = request.old.as_ref().map_or("", |old| old.text(&["spec", "signerName"]));
+    if may(authorizer, &request.caller.user, verb, signer) {
+        return Ok(());
+    }
+    let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
+    Err(request.forbidden(&why))
+}
+
+fn is_update(request: &Request<'_>, subresource: &str) -> bool {
+    request.is(GROUP, RESOURCE, subresource) && request.operation == Operation::Update
+}
+
+fn is_create(request: &Request<'_>) -> bool {
+    request.is(GROUP, RESOURCE, "") && request.operation == Operation::Create
+}
+
+impl Plugin for Requester {
     fn mutate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async move {
-            if request.is(GROUP, RESOURCE, "")
-                && request.operation == Operation::Create
+            if is_create(request)
                 && let Some(object) = &mut request.object
             {
                 stamp(object, &request.caller.user);
@@ -94,9 +95,39 @@ impl Plugin for Certificates {
             Ok(())
         })
     }
+}
 
+impl Plugin for CertificateApproval {
     fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        Box::pin(async move { self.judge(request) })
+        Box::pin(async move {
+            if is_update(request, "approval") { check(&self.0, request, "approve") } else { Ok(()) }
+        })
+    }
+}
+
+impl Plugin for CertificateSigning {
+    fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async move {
+            let at = |object: &Option<Object>, field: &str| {
+                object.as_ref().and_then(|object| object.at(&["status", field]).cloned())
+            };
+            let mut fields = ["certificate", "conditions"].into_iter();
+            let signs = fields.any(|field| at(&request.object, field) != at(&request.old, field));
+            if is_update(request, "status") && signs { check(&self.0, request, "sign") } else { Ok(()) }
+        })
+    }
+}
+
+impl Plugin for CertificateSubjectRestriction {
+    fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async move {
+            let Some(new) = request.object.as_ref().filter(|_| is_create(request)) else { return Ok(()) };
+            if new.text(&["spec", "signerName"]) == API_CLIENT && asks_for_masters(new) {
+                let why = format!("use of {API_CLIENT} signer with {MASTERS} group is not allowed");
+                return Err(request.forbidden(&why));
+            }
+            Ok(())
+        })
     }
 }
 
@@ -118,12 +149,28 @@ fn stamp(object: &mut Object, user: &User) {
 
 /// Whether the certificate would be one of somebody who may do everything.
 fn asks_for_masters(object: &Object) -> bool {
-    let encoded = object.at(&["spec", "request"]).and_then(Value::as_str).unwrap_or_default();
-    let Ok(pem) = base64::engine::general_purpose::STANDARD.decode(encoded) else { return false };
-    let Ok((_, pem)) = parse_x509_pem(&pem) else { return false };
-    let Ok((_, request)) = X509CertificationRequest::from_der(&pem.contents) else { return false };
+    subject(object).is_some_and(|subject| subject.organizations.iter().any(|one| one == MASTERS))
+}
+
+/// Whom a request asks a certificate for.
+pub(super) struct Subject {
+    pub(super) common_name: String,
+    pub(super) organizations: Vec<String>,
+}
+
+/// The subject of a request; none if it cannot be read.
+pub(super) fn subject(object: &Object) -> Option<Subject> {
+    let encoded = object.text(&["spec", "request"]);
+    let pem = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+    let (_, pem) = parse_x509_pem(&pem).ok()?;
+    let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
     let subject = &request.certification_request_info.subject;
-    subject.iter_organization().any(|one| one.as_str().is_ok_and(|name| name == MASTERS))
+    let common_name = subject.iter_common_name().next().and_then(|one| one.as_str().ok());
+    let organizations = subject.iter_organization().filter_map(|one| one.as_str().ok());
+    Some(Subject {
+        common_name: common_name.unwrap_or_default().to_owned(),
+        organizations: organizations.map(str::to_owned).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -3,29 +3,36 @@
 //! Plugins run in a fixed order, first all that change, then all that judge.
 
 mod certificates;
+mod claim_resize;
 mod default_classes;
 mod default_tolerations;
 mod expressions;
+mod extended_tolerations;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod plugins;
+mod pod_resize;
+mod pod_security;
+mod pod_topology_labels;
 mod policy;
 mod priority;
+mod reading;
 pub(crate) mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
+mod taint_nodes;
 mod webhook;
-
-use std::sync::Arc;
 
 use api::{Object, Status};
 use futures::future::BoxFuture;
 use resources::Descriptor;
 
-use crate::cache::WatchCache;
-use crate::connect::Outward;
-use crate::registry::{Caller, Kinds};
+use crate::registry::Caller;
+
+pub use plugins::{Choice, ChoiceError, Parts};
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,27 +107,21 @@ pub trait Plugin: Send + Sync + 'static {
 }
 
 /// The plugins, in order.
-pub struct Chain(Vec<Box<dyn Plugin>>);
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+    charges: bool,
+}
 
 impl Chain {
-    /// The built-in plugins.
+    /// The chosen plugins.
     #[must_use]
-    pub fn built_in(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, outward: Arc<Outward>) -> Self {
-        Self(vec![
-            Box::new(namespace_lifecycle::NamespaceLifecycle::new(Arc::clone(cache))),
-            Box::new(limit_ranger::LimitRanger::new(Arc::clone(cache))),
-            Box::new(node_restriction::NodeRestriction::new(Arc::clone(cache))),
-            Box::new(service_account::ServiceAccount::new(Arc::clone(cache))),
-            Box::new(priority::Priority::new(Arc::clone(cache))),
-            Box::new(default_tolerations::DefaultTolerationSeconds),
-            Box::new(default_classes::DefaultClass::of_storage(Arc::clone(cache))),
-            Box::new(runtime_class::RuntimeClass::new(Arc::clone(cache))),
-            Box::new(certificates::Certificates::new(cache)),
-            Box::new(default_classes::DefaultClass::of_ingress(Arc::clone(cache))),
-            // These see what the built-in plugins made of it.
-            Box::new(policy::Policies::new(cache, kinds)),
-            Box::new(webhook::Webhooks::new(Arc::clone(cache), outward)),
-        ])
+    pub fn new(choice: &Choice, parts: &Parts) -> Self {
+        Self { plugins: choice.make(parts), charges: choice.charges() }
+    }
+
+    /// Whether writes are charged to quotas.
+    pub(crate) const fn charges(&self) -> bool {
+        self.charges
     }
 
     /// Runs the plugins that change.
@@ -128,12 +129,12 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn mutate(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        for plugin in &self.0 {
+        for plugin in &self.plugins {
             plugin.mutate(request).await?;
         }
         if std::mem::take(&mut request.is_changed_late) {
             // A container that a webhook added needs its token too.
-            for plugin in self.0.iter().filter(|plugin| !plugin.is_last_word()) {
+            for plugin in self.plugins.iter().filter(|plugin| !plugin.is_last_word()) {
                 plugin.mutate(request).await?;
             }
         }
@@ -145,7 +146,7 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        for plugin in &self.0 {
+        for plugin in &self.plugins {
             plugin.validate(request).await?;
         }
         Ok(())

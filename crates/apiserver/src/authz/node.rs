@@ -41,6 +41,9 @@ impl NodeAuthorizer {
             ("", "secrets" | "configmaps" | "persistentvolumeclaims", "") => {
                 self.allows_referenced(node, ask, reads)
             }
+            ("", "persistentvolumeclaims", "status") => {
+                self.allows_referenced(node, ask, matches!(verb, "update" | "patch"))
+            }
             ("", "persistentvolumes", "") => (verb == "get").then_some(()).ok_or_else(only_read),
             ("", "serviceaccounts", "token") => {
                 let used = verb == "create"

@@ -47,7 +47,7 @@ pub(super) struct Charge<'a> {
 impl Registry {
     /// Charges a write to the quotas of its namespace.
     pub(super) async fn charge(&self, request: &Request<'_>) -> Result<Charge<'_>, Status> {
-        if !resource_quota::is_charged(request) {
+        if !self.admission.charges() || !resource_quota::is_charged(request) {
             return Ok(Charge::default());
         }
         let selected = Selected { namespace: request.namespace.to_owned(), ..Selected::default() };

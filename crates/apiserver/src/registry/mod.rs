@@ -184,6 +184,39 @@ impl Registry {
         self.admission.validate(&mut request).await
     }
 
+    /// Asks admission about the body of a part that is created: a binding, an
+    /// eviction, a request for a token. Returns what admission made of it, and
+    /// its warnings.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn admit_part(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        subresource: &str,
+        body: Object,
+        dry_run: bool,
+    ) -> Result<(Object, Vec<String>), Status> {
+        let mut request = Request {
+            kind: &address.kind,
+            subresource,
+            operation: Operation::Create,
+            namespace: &address.namespace,
+            name: &address.name,
+            caller,
+            object: Some(body),
+            old: None,
+            dry_run,
+            warnings: Vec::new(),
+            is_changed_late: false,
+        };
+        self.admission.mutate(&mut request).await?;
+        self.admission.validate(&mut request).await?;
+        let body = request.object.take().ok_or_else(|| Status::internal("admission lost the object"))?;
+        Ok((body, request.warnings))
+    }
+
     /// The bytes to show for a value just written.
     fn show(&self, kind: &Descriptor, key: &str, value: &Bytes, revision: u64) -> Result<Bytes, Status> {
         let stored = Stored::read(key.as_bytes(), value, revision).map_err(|error| corrupt(&error))?;

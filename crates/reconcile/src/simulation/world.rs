@@ -207,6 +207,15 @@ impl World {
                 let resource = resource_of(target);
                 !self.objects.keys().any(|(name, key)| *name == resource && key.namespace == target.namespace)
             }),
+            Guard::NoneOf { target, search } => {
+                let resource = resource_of(target);
+                let is_there =
+                    |key: &ObjectKey| target.namespace.is_empty() || key.namespace == target.namespace;
+                !self
+                    .objects
+                    .iter()
+                    .any(|((name, key), object)| *name == resource && is_there(key) && search.finds(object))
+            }
             // Who may what is for the real server to say.
             Guard::Allowed { .. } => true,
         };

@@ -19,8 +19,8 @@ pub(super) struct Generic {
     status: Option<StructId>,
     /// Rules of its own.
     validate: Option<fn(&Object) -> ErrorList>,
-    /// Rules of its own for changes, of the new and the old object.
-    validate_update: Option<fn(&Object, &Object) -> ErrorList>,
+    /// Rules of its own for a change, the new object first.
+    validate_update: Option<fn(Part<'_>, &Object, &Object) -> ErrorList>,
     creates_on_update: bool,
     needs_version: bool,
 }
@@ -69,8 +69,8 @@ impl Strategy for Generic {
         self.validate.map_or_else(ErrorList::new, |rules| rules(object))
     }
 
-    fn validate_update(&self, _part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
-        self.validate_update.map_or_else(ErrorList::new, |rules| rules(new, old))
+    fn validate_update(&self, part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
+        self.validate_update.map_or_else(ErrorList::new, |rules| rules(part, new, old))
     }
 
     fn creates_on_update(&self) -> bool {
@@ -118,11 +118,21 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
             Some(super::admission::validating_policy)
         }
+        ("", "limitranges") => Some(super::limits::limit_range),
+        ("", "resourcequotas") => Some(super::limits::resource_quota),
+        ("", "persistentvolumeclaims") => Some(super::claims::claim),
         ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
+        ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class),
+        ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class),
         _ => None,
     };
     kind.validate_update = match (group, resource) {
+        ("apps", "statefulsets") => Some(super::workload::stateful_set_update),
+        ("", "resourcequotas") => Some(super::limits::resource_quota_update),
+        ("", "persistentvolumeclaims") => Some(super::claims::claim_update),
         ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate_update),
+        ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class_update),
+        ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class_update),
         _ => None,
     };
     kind.creates_on_update =

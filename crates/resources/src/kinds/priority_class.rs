@@ -3,6 +3,7 @@
 
 use api::{ErrorList, Object, Path};
 
+use crate::Part;
 use crate::fields::{Fields, same};
 use crate::report::Report;
 
@@ -45,7 +46,7 @@ fn is_known(name: &str, value: i64, is_default: bool) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn validate_update(new: &Object, old: &Object) -> ErrorList {
+pub(super) fn validate_update(_part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
     if new.integer(&["value"]) != old.integer(&["value"]) {
         errors.forbidden(&Path::new("value"), "may not be changed in an update.");
@@ -94,11 +95,11 @@ mod tests {
     #[test]
     fn what_pods_have_of_it_stays() {
         let old = class("c", 1, false);
-        assert!(validate_update(&class("c", 1, true), &old).is_empty());
+        assert!(validate_update(Part::Main, &class("c", 1, true), &old).is_empty());
         let mut new = class("c", 2, false);
         new.set("preemptionPolicy", "PreemptLowerPriority");
         assert_eq!(
-            api::field::aggregate(&validate_update(&new, &old)),
+            api::field::aggregate(&validate_update(Part::Main, &new, &old)),
             "[value: Forbidden: may not be changed in an update., preemptionPolicy: Invalid value: \
              \"PreemptLowerPriority\": field is immutable]"
         );

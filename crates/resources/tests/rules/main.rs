@@ -2,6 +2,7 @@
 //! clients read.
 
 mod core;
+mod limits;
 mod pods;
 mod workloads;
 

@@ -216,7 +216,9 @@ fn workloads_of_the_generic_path() {
         &[(json!({"spec": {"selector": null}}), &["spec.selector: Required value"])],
     );
     let mut claims = workload();
-    claims["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}}]);
+    claims["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+    }}]);
     let mounting = |name: &str| {
         let containers =
             json!([{"name": "c", "image": "i:1", "volumeMounts": [{"name": name, "mountPath": "/d"}]}]);

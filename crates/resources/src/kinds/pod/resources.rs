@@ -15,7 +15,7 @@ pub(crate) fn quantity(value: &Value) -> Quantity {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or(Quantity::ZERO)
 }
 
-fn is_huge_page(name: &str) -> bool {
+pub(crate) fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
@@ -23,18 +23,20 @@ fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn is_extended(name: &str) -> bool {
+/// Whether it is a resource that only some nodes offer.
+#[must_use]
+pub fn is_extended(name: &str) -> bool {
     !is_native(name)
         && !name.starts_with("requests.")
         && names::qualified(&format!("requests.{name}")).is_empty()
 }
 
 /// Whether less may be requested than the limit allows.
-fn may_overcommit(name: &str) -> bool {
+pub(crate) fn may_overcommit(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn is_standard(name: &str) -> bool {
+pub(crate) fn is_standard(name: &str) -> bool {
     const STANDARD: [&str; 21] = [
         "cpu",
         "memory",
@@ -61,7 +63,7 @@ fn is_standard(name: &str) -> bool {
     STANDARD.contains(&name) || is_huge_page(name) || name.starts_with("requests.hugepages-")
 }
 
-fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
+pub(crate) fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
     let found = names::qualified(name);
     let bad = !found.is_empty();
     errors.invalid_all(path, name, found);
@@ -101,7 +103,7 @@ pub(crate) fn value(name: &str, value: &Value, path: &Path<'_>, errors: &mut Err
 }
 
 /// Rules for a container's `resources`.
-pub(super) fn validate_container(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub(crate) fn validate_container(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     validate_with(resources, container_resource_name, path, errors);
 }
 

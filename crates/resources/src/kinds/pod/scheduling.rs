@@ -223,7 +223,7 @@ pub(super) fn gates(gates: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 /// Rules for `tolerations`.
-pub(super) fn tolerations(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
+pub(crate) fn tolerations(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
     for (index, one) in list.iter().enumerate() {
         let at = path.index(index);
         let (key, operator, effect, value) =

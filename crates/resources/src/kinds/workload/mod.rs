@@ -4,6 +4,7 @@
 mod daemon_set;
 mod deployment;
 mod replica_set;
+mod stateful_set;
 
 use api::{ErrorList, Object, Path};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 pub(super) use daemon_set::DaemonSet;
 pub(super) use deployment::Deployment;
 pub(super) use replica_set::ReplicaSet;
+pub(super) use stateful_set::{stateful_set, stateful_set_update};
 
 use super::cells::selector_text;
 use super::pod::{scheduling, spec};
@@ -141,39 +143,6 @@ fn collisions(new: &Object, old: &Object, errors: &mut ErrorList) {
             errors.invalid(&path.child("collisionCount"), now, "cannot be decremented");
         }
     }
-}
-
-/// Rules for stateful sets, as far as they are those of every workload.
-pub(super) fn stateful_set(object: &Object) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let (spec, path) = (object.field("spec"), Path::new("spec"));
-    errors.not_negative(spec, "replicas", &path);
-    for field in POSITIVE_INT {
-        errors.not_negative(spec, field, &path);
-    }
-    selected_template(&with_claimed_volumes(object), "statefulset", "StatefulSet", &mut errors);
-    errors
-}
-
-/// The stateful set with the volumes that its pods will have for its claims.
-fn with_claimed_volumes(object: &Object) -> Object {
-    let claims = object.field("spec").list("volumeClaimTemplates");
-    let mut object = object.clone();
-    let path = ["spec", "template", "spec", "volumes"];
-    let mut volumes = object.below(&path).as_array().cloned().unwrap_or_default();
-    for claim in claims_without_volume(claims, &volumes) {
-        volumes.push(serde_json::json!({"name": claim, "emptyDir": {}}));
-    }
-    if !volumes.is_empty() {
-        object.set_at(&path, volumes);
-    }
-    object
-}
-
-fn claims_without_volume(claims: &[Value], volumes: &[Value]) -> Vec<String> {
-    let names = claims.iter().map(|claim| claim.field("metadata").text("name"));
-    let is_there = |name: &str| volumes.iter().any(|volume| volume.text("name") == name);
-    names.filter(|name| !name.is_empty() && !is_there(name)).map(str::to_owned).collect()
 }
 
 /// Rules for pod templates as objects.

@@ -1,46 +1,12 @@
 //! The only pods that a node creates are mirrors of its own static pods: bound
-//! to it, owned by it, and needing nothing of the cluster (upstream's
-//! NodeRestriction, as far as pods are concerned).
+//! to it, owned by it, and needing nothing of the cluster.
 
-use std::sync::Arc;
-
-use api::{Object, Status};
-use futures::future::BoxFuture;
+use api::Object;
 use resources::kinds::pod::{MIRROR, references};
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
-use crate::cache::WatchCache;
-
-pub(super) struct NodeRestriction {
-    cache: Arc<WatchCache>,
-}
-
-impl NodeRestriction {
-    pub(super) const fn new(cache: Arc<WatchCache>) -> Self {
-        Self { cache }
-    }
-
-    fn node_uid(&self, node: &str) -> Option<String> {
-        self.cache.resource("", "nodes").get("", node).map(|node| node.uid().to_owned())
-    }
-}
-
-impl Plugin for NodeRestriction {
-    fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        Box::pin(async move {
-            let Some(node) = request.caller.user.node() else { return Ok(()) };
-            if !request.is("", "pods", "") || request.operation != Operation::Create {
-                return Ok(());
-            }
-            let Some(pod) = &request.object else { return Ok(()) };
-            judge(pod, node, self.node_uid(node).as_deref()).map_err(|why| request.forbidden(&why))
-        })
-    }
-}
-
 /// Whether a node may create a pod; `uid` is the node's, if there is such a node.
-fn judge(pod: &Object, node: &str, uid: Option<&str>) -> Result<(), String> {
+pub(super) fn judge(pod: &Object, node: &str, uid: Option<&str>) -> Result<(), String> {
     if pod.annotation(MIRROR).is_none() {
         return Err(format!(
             "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
