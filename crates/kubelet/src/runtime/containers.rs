@@ -42,9 +42,18 @@ pub struct NewContainer<'a> {
     pub process_of: Option<u32>,
 }
 
+/// Why a container's program does not run.
+enum TaskError {
+    /// It never can have run, through no fault of the container.
+    Runtime(RuntimeError),
+    /// The container is at fault, or its program may have run.
+    Container(RuntimeError),
+}
+
 impl Runtime {
     /// Starts a container; gives its id. A container that cannot be started
-    /// leaves a record that says so, and counts as an attempt.
+    /// leaves a record that says so, and counts as an attempt; what is not its
+    /// own fault (a shim that does not come up) leaves nothing, and is tried again.
     ///
     /// # Errors
     /// When it cannot be made or started.
@@ -58,11 +67,12 @@ impl Runtime {
             return Err(error);
         }
         match self.run_task(&id, &new, rootfs).await {
-            Ok(()) => {
-                self.label(&id, vec![(labels::STARTED.to_owned(), "true".to_owned())]).await?;
-                Ok(id)
+            Ok(()) => Ok(id),
+            Err(TaskError::Runtime(error)) => {
+                self.remove_container(&id).await?;
+                Err(error)
             }
-            Err(error) => {
+            Err(TaskError::Container(error)) => {
                 let message = error.to_string();
                 let now = crate::time::now();
                 self.delete_task(&id).await?;
@@ -214,13 +224,8 @@ impl Runtime {
         mounts
     }
 
-    async fn run_task(
-        &self,
-        id: &str,
-        new: &NewContainer<'_>,
-        rootfs: Vec<Mount>,
-    ) -> Result<(), RuntimeError> {
-        let stdio = self.stdio(id, new)?;
+    async fn run_task(&self, id: &str, new: &NewContainer<'_>, rootfs: Vec<Mount>) -> Result<(), TaskError> {
+        let stdio = self.stdio(id, new).map_err(TaskError::Container)?;
         let create = services::CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs,
@@ -231,9 +236,19 @@ impl Runtime {
             ..Default::default()
         };
         let what = || failed(format!("start container {}", new.container.name));
-        self.containerd.tasks().create(self.containerd.request(create)).await.map_err(what())?;
+        let created = self.containerd.tasks().create(self.containerd.request(create)).await;
+        created.map_err(|status| {
+            // What runc says is about the container; the rest is about shims and sockets.
+            let is_own = status.message().contains("OCI runtime");
+            let error = what()(status);
+            if is_own { TaskError::Container(error) } else { TaskError::Runtime(error) }
+        })?;
+        // Before the start: whoever finds the task ended knows whether its program can have run.
+        let started = vec![(labels::STARTED.to_owned(), "true".to_owned())];
+        self.label(id, started).await.map_err(TaskError::Runtime)?;
         let start = services::StartRequest { container_id: id.to_owned(), ..Default::default() };
-        self.containerd.tasks().start(self.containerd.request(start)).await.map(drop).map_err(what())
+        let started = self.containerd.tasks().start(self.containerd.request(start)).await;
+        started.map(drop).map_err(what()).map_err(TaskError::Container)
     }
 
     /// Sends a signal to a container; harmless if it does not run.

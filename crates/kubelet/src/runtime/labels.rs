@@ -37,7 +37,7 @@ pub(crate) const LOG_PATH: &str = "corten.dev/log-path";
 pub(crate) const TERMINATION_FILE: &str = "corten.dev/termination-file";
 pub(crate) const TERMINATION_POLICY: &str = "corten.dev/termination-policy";
 pub(crate) const STOP_SIGNAL: &str = "corten.dev/stop-signal";
-/// The container's program was started.
+/// The container's program was about to be started, or is.
 pub(crate) const STARTED: &str = "corten.dev/started";
 /// The plan of a logger that this kubelet starts.
 pub(crate) const LOGGER: &str = "corten.dev/logger";
@@ -112,7 +112,7 @@ pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
     let state = recorded_exit(container).map(State::Exited).or(task).unwrap_or_else(|| {
         // A task that was started and is no more was lost, with the machine's
         // start or with its shim; one that never was is made anew.
-        if !container.labels.contains_key(STARTED) {
+        if !is_started(container) {
             return State::Created;
         }
         State::Exited(Exit {
@@ -140,6 +140,11 @@ pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
         created_at,
         state,
     }
+}
+
+/// Whether the container's program can have run.
+pub(crate) fn is_started(container: &Container) -> bool {
+    container.labels.contains_key(STARTED)
 }
 
 /// The recorded end, if the container has one.

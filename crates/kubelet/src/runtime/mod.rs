@@ -188,6 +188,8 @@ impl Runtime {
         let Some(process) = self.process(&container.id).await? else { return Ok(None) };
         use containerd_client::types::v1::Status;
         match process.status() {
+            // Its making was broken off, and ended it: the program never ran.
+            Status::Stopped if !labels::is_started(container) => Ok(Some(State::Created)),
             Status::Stopped => {
                 let at = timestamp(process.exited_at.as_ref()).unwrap_or_else(crate::time::now);
                 let exit = self.settle(container, process.exit_status, at).await?;
