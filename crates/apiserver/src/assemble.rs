@@ -19,6 +19,7 @@ use crate::bootstrap::{self, Endpoint};
 use crate::cache;
 use crate::config::Flags;
 use crate::connect::{Connector, Kubelets, Outward};
+use crate::conversion::Converter;
 use crate::definitions;
 use crate::front::Front;
 use crate::gate::Gate;
@@ -76,11 +77,12 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         cache: Arc::clone(&cache),
         kinds: Arc::clone(&kinds),
         authorizer: Arc::clone(&authorizer),
-        outward,
+        outward: Arc::clone(&outward),
     };
     let admission = Chain::new(&choice, &parts);
-    let registry =
-        Registry::new(store, Arc::clone(&cache), kinds, admission, planners, Arc::clone(&shell.clock));
+    let clock = Arc::clone(&shell.clock);
+    let converter = Arc::new(Converter::new(outward));
+    let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, clock, converter);
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
     let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));

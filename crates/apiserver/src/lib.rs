@@ -12,6 +12,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod config;
 pub mod connect;
+mod conversion;
 mod definitions;
 pub mod front;
 pub mod gate;

@@ -2,9 +2,8 @@
 //! bad input, by REST and by gRPC.
 
 use http::Method;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use testkit::{ControlPlane, Rest};
+use testkit::{ControlPlane, Events, Rest};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -19,41 +18,6 @@ async fn make_map(rest: &Rest, name: &str, label: &str) -> Value {
     let answer = rest.post(MAPS, &body).await.expect("answers");
     assert_eq!(answer.code, 201, "{}", answer.json());
     answer.json()
-}
-
-/// The events of a watch as they come.
-struct Events {
-    body: hyper::body::Incoming,
-    buffer: Vec<u8>,
-}
-
-impl Events {
-    async fn open(rest: &Rest, path: &str) -> Self {
-        let response = rest.open(Method::GET, path, &[], "").await.expect("answers");
-        assert_eq!(response.status(), 200);
-        Self { body: response.into_body(), buffer: Vec::new() }
-    }
-
-    async fn next(&mut self) -> Option<(String, Value)> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                let event: Value = serde_json::from_slice(&line).expect("an event");
-                return Some((event["type"].as_str().expect("type").to_owned(), event["object"].clone()));
-            }
-            let wait = std::time::Duration::from_secs(10);
-            let frame = tokio::time::timeout(wait, self.body.frame()).await.expect("an event in time")?;
-            if let Ok(data) = frame.expect("no transport error").into_data() {
-                self.buffer.extend_from_slice(&data);
-            }
-        }
-    }
-
-    async fn expect(&mut self, kind: &str, name: &str) -> Value {
-        let (found, object) = self.next().await.expect("the watch goes on");
-        assert_eq!((found.as_str(), object["metadata"]["name"].as_str()), (kind, Some(name)), "{object}");
-        object
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

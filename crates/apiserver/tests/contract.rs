@@ -50,11 +50,18 @@ fn body_of(kind: &Descriptor) -> Value {
             json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}})
         }
         "ValidatingAdmissionPolicy" => json!({"spec": {
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["xs"],
-            }]},
+            "matchConstraints": constraints(),
             "validations": [{"expression": "true"}],
         }}),
+        "MutatingAdmissionPolicy" => json!({"spec": {
+            "matchConstraints": constraints(),
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}],
+            "reinvocationPolicy": "Never",
+        }}),
+        "ValidatingAdmissionPolicyBinding" => {
+            json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}})
+        }
+        "MutatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p"}}),
         "StorageClass" => json!({"provisioner": "example.com/p"}),
         "RuntimeClass" => json!({"handler": "h"}),
         "PriorityClass" => json!({"value": 1}),
@@ -68,6 +75,13 @@ fn body_of(kind: &Descriptor) -> Value {
         }
         _ => json!({}),
     }
+}
+
+/// What a policy sees: nothing that there is.
+fn constraints() -> Value {
+    json!({"resourceRules": [{
+        "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["xs"],
+    }]})
 }
 
 fn csr() -> String {

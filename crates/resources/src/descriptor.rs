@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::Object;
 use api::schema::{Conformed, Schema, StructId, TypeMismatch};
+use serde_json::Value;
 
 use crate::Strategy;
 
@@ -39,6 +40,9 @@ pub struct Descriptor {
     pub storage: (String, String),
     /// The `apiVersion` of the stored form.
     pub stored_version: String,
+    /// Who converts objects between versions, where it is not this server: the
+    /// `webhook` of a definition's conversion.
+    pub conversion: Option<Arc<Value>>,
     /// The behaviour.
     pub strategy: Arc<dyn Strategy>,
 }

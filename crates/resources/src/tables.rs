@@ -88,6 +88,7 @@ pub(crate) fn descriptors() -> Vec<Arc<Descriptor>> {
             shape: (schema.clone(), shape),
             storage,
             stored_version,
+            conversion: None,
             strategy: kinds::strategy(group, version, path, shape),
         });
     }

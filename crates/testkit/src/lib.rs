@@ -3,6 +3,7 @@
 //!
 //! Start reading in [`ControlPlane::start`]. Only tests may depend on this crate.
 
+mod events;
 mod rest;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use daemon::{Clock as _, Shell, SystemClock};
 use kubeadm::pki::{Authority, Folder, Pair, Subject};
 use tempfile::TempDir;
 
+pub use events::Events;
 pub use rest::{Answer, Rest};
 
 /// A running API server over a store in a temporary folder.

@@ -146,7 +146,9 @@ impl Definitions {
     async fn clean_up(&self, definition: &Object, address: &Address) -> Result<(), Status> {
         let registry = self.gate.registry();
         let kinds = self.made.get(definition.uid()).map(|(_, kinds)| kinds.as_slice()).unwrap_or_default();
-        if let Some(kind) = kinds.first() {
+        // In the version that they are stored in, to depend on no conversion.
+        let stored = kinds.iter().find(|kind| kind.api_version() == kind.stored_version);
+        if let Some(kind) = stored.or(kinds.first()) {
             let collection =
                 Address { kind: Arc::clone(kind), namespace: String::new(), name: String::new() };
             let (query, options) = (ListQuery::default(), DeleteOptions::default());

@@ -63,7 +63,7 @@ impl Registry {
         for kv in &found.kvs {
             let stored =
                 Stored::read(&kv.key, &kv.value, kv.mod_revision).map_err(|error| corrupt(&error))?;
-            quotas.push(self.decode_stored(&kind, &stored)?);
+            quotas.push(self.decode_stored(&kind, &stored).await?);
         }
         let charged = resource_quota::charge(quotas, request, self.clock.now())
             .map_err(|why| request.forbidden(&why))?;
@@ -71,7 +71,7 @@ impl Registry {
         for quota in &charged {
             let key = cache::key("", "resourcequotas", request.namespace, quota.name());
             charge.compare.push(Compare::unchanged(key.clone(), revision(quota)?));
-            charge.operations.push(Operation::put(key, self.encode_value(&kind, quota)));
+            charge.operations.push(Operation::put(key, self.encode_value(&kind, quota).await?));
         }
         Ok(charge)
     }

@@ -78,7 +78,7 @@ impl Registry {
                 warnings.append(&mut request.warnings);
             }
             let key = address.key();
-            let value = self.encode_value(&kind, &object);
+            let value = self.encode_value(&kind, &object).await?;
             if options.dry_run {
                 if self.cached(&address).is_some() {
                     return Err(Status::already_exists(&kind.group, &kind.resource, &address.name));
@@ -98,7 +98,7 @@ impl Registry {
                 .await
                 .map_err(|error| store_failed(&error))?;
             if outcome.succeeded {
-                let json = self.show(&kind, &key, &value, outcome.revision)?;
+                let json = self.show(&kind, &key, &value, outcome.revision).await?;
                 return Ok(Written { json, revision: outcome.revision, warnings, created: true });
             }
             let taken = matches!(outcome.results.first(), Some(store::OperationResult::Range(found)) if !found.kvs.is_empty());

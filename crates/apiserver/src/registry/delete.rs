@@ -130,7 +130,7 @@ impl Registry {
                 None => Err(address.not_found()),
             };
         }
-        let old = self.decode_stored(kind, current)?;
+        let old = self.decode_stored(kind, current).await?;
         let mut request = Request {
             kind,
             subresource: "",
@@ -163,9 +163,9 @@ impl Registry {
                 created: false,
             })));
         }
-        let value = self.encode_value(kind, &new);
+        let value = self.encode_value(kind, &new).await?;
         if current.is_same(&value) {
-            let json = self.present(kind, current)?;
+            let json = self.show_stored(kind, current).await?;
             let written = Written { json, revision: current.revision, warnings: Vec::new(), created: false };
             return Ok(Some(Deleted::Later(written)));
         }
@@ -179,7 +179,7 @@ impl Registry {
         if !outcome.succeeded {
             return Ok(None);
         }
-        let json = self.show(kind, &key, &value, outcome.revision)?;
+        let json = self.show(kind, &key, &value, outcome.revision).await?;
         Ok(Some(Deleted::Later(Written {
             json,
             revision: outcome.revision,

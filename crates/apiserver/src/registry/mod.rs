@@ -28,6 +28,7 @@ use store::{Store, StoreError};
 use crate::admission::{Chain, Operation, Request};
 use crate::authn::User;
 use crate::cache::{self, WatchCache};
+use crate::conversion::Converter;
 use crate::stored::{Corrupt, Stored};
 
 pub use companions::{Companions, Planner};
@@ -83,6 +84,7 @@ pub struct Registry {
     admission: Chain,
     planners: Vec<Box<dyn Planner>>,
     clock: Arc<dyn Clock>,
+    converter: Arc<Converter>,
     turns: charge::Turns,
 }
 
@@ -96,8 +98,9 @@ impl Registry {
         admission: Chain,
         planners: Vec<Box<dyn Planner>>,
         clock: Arc<dyn Clock>,
+        converter: Arc<Converter>,
     ) -> Self {
-        Self { store, cache, kinds, admission, planners, clock, turns: charge::Turns::default() }
+        Self { store, cache, kinds, admission, planners, clock, converter, turns: charge::Turns::default() }
     }
 
     /// The kinds served.
@@ -137,8 +140,9 @@ impl Registry {
     }
 
     /// The object's stored form for a change, decoded into the kind's version.
-    fn decode_stored(&self, kind: &Descriptor, stored: &Stored) -> Result<Object, Status> {
-        let mut object = stored.object().map_err(|error| corrupt(&error))?;
+    async fn decode_stored(&self, kind: &Descriptor, stored: &Stored) -> Result<Object, Status> {
+        let object = stored.object().map_err(|error| corrupt(&error))?;
+        let mut object = self.converter.object(kind, object, &kind.api_version()).await?;
         if kind.strategy.converts() {
             kind.strategy.from_stored(&mut object);
         }
@@ -146,14 +150,14 @@ impl Registry {
     }
 
     /// The value for the store: the one encoding of a write.
-    fn encode_value(&self, kind: &Descriptor, object: &Object) -> Bytes {
+    async fn encode_value(&self, kind: &Descriptor, object: &Object) -> Result<Bytes, Status> {
         let fields = kind.strategy.selectable(object);
         if kind.strategy.converts() {
-            let mut stored = object.clone();
+            let mut stored = self.converter.object(kind, object.clone(), &kind.stored_version).await?;
             kind.strategy.to_stored(&mut stored);
-            return crate::stored::encode(&stored, &fields);
+            return Ok(crate::stored::encode(&stored, &fields));
         }
-        crate::stored::encode(object, &fields)
+        Ok(crate::stored::encode(object, &fields))
     }
 
     /// Asks admission about a connection.
@@ -218,18 +222,35 @@ impl Registry {
     }
 
     /// The bytes to show for a value just written.
-    fn show(&self, kind: &Descriptor, key: &str, value: &Bytes, revision: u64) -> Result<Bytes, Status> {
+    async fn show(
+        &self,
+        kind: &Descriptor,
+        key: &str,
+        value: &Bytes,
+        revision: u64,
+    ) -> Result<Bytes, Status> {
         let stored = Stored::read(key.as_bytes(), value, revision).map_err(|error| corrupt(&error))?;
-        self.present(kind, &stored)
+        self.show_stored(kind, &stored).await
     }
 
-    /// The bytes to show for a stored object in the kind's version.
+    /// The bytes to show for an object as the store has it.
+    async fn show_stored(&self, kind: &Descriptor, stored: &Stored) -> Result<Bytes, Status> {
+        if kind.strategy.converts() {
+            return Ok(self.decode_stored(kind, stored).await?.to_vec().into());
+        }
+        Ok(stored.json.clone())
+    }
+
+    /// The bytes to show for an object that [`Registry::get`], [`Registry::list`] or
+    /// a watch gave, in the kind's version.
     ///
     /// # Errors
     /// An object that cannot be read.
     pub fn present(&self, kind: &Descriptor, stored: &Stored) -> Result<Bytes, Status> {
         if kind.strategy.converts() {
-            return Ok(self.decode_stored(kind, stored)?.to_vec().into());
+            let mut object = stored.object().map_err(|error| corrupt(&error))?;
+            kind.strategy.from_stored(&mut object);
+            return Ok(object.to_vec().into());
         }
         Ok(stored.json.clone())
     }

@@ -8,6 +8,8 @@ use api::{Object, Reason, Status};
 use resources::{Descriptor, Part};
 use serde_json::{Map, Value, json};
 
+use crate::conversion::Converter;
+
 use super::{Address, Caller, Kinds, Registry};
 
 /// The longest name of a manager, as upstream.
@@ -51,6 +53,7 @@ impl<'a> Through<'a> {
 struct Form<'a> {
     kind: Arc<Descriptor>,
     kinds: &'a Kinds,
+    converter: &'a Converter,
 }
 
 impl Typed for Form<'_> {
@@ -64,11 +67,11 @@ impl Typed for Form<'_> {
         if other.storage != self.kind.storage {
             return None;
         }
-        let mut object = object.clone();
+        let mut object = self.converter.object_now(&self.kind, object.clone(), api_version)?;
         self.kind.strategy.to_stored(&mut object);
         other.strategy.from_stored(&mut object);
         object.set("apiVersion", api_version);
-        Some((object, Box::new(Form { kind: other, kinds: self.kinds })))
+        Some((object, Box::new(Form { kind: other, kinds: self.kinds, converter: self.converter })))
     }
 }
 
@@ -112,6 +115,10 @@ fn identity(kind: &Descriptor, caller: &Caller, subresource: &str, operation: Op
 }
 
 impl Registry {
+    fn form(&self, kind: &Arc<Descriptor>) -> Form<'_> {
+        Form { kind: Arc::clone(kind), kinds: &self.kinds, converter: &self.converter }
+    }
+
     fn ownership<'a>(&self, form: &'a Form<'_>, reset: FieldSet) -> Ownership<'a> {
         Ownership { kind: form, reset, now: self.clock.now() }
     }
@@ -126,7 +133,7 @@ impl Registry {
         old: Option<&Object>,
         new: &mut Object,
     ) {
-        let form = Form { kind: Arc::clone(kind), kinds: &self.kinds };
+        let form = self.form(kind);
         let identity = identity(kind, caller, subresource, Operation::Update);
         match old {
             Some(old) => self.ownership(&form, FieldSet::default()).update(old, new, &identity, false),
@@ -149,7 +156,7 @@ impl Registry {
     ) -> Result<Object, Status> {
         let kind = &address.kind;
         let &Through { part, subresource } = written;
-        let form = Form { kind: Arc::clone(kind), kinds: &self.kinds };
+        let form = self.form(kind);
         let identity = identity(kind, caller, subresource, Operation::Apply);
         let ownership = self.ownership(&form, reset(kind, part));
         let applied = ownership.apply(live, config, &identity, force);

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use api::{FieldSelector, LabelSelector, Status};
 use base64::Engine as _;
+use resources::Descriptor;
 use serde::{Deserialize, Serialize};
 use store::RangeRequest;
 use tokio::sync::watch as latest;
 
 use super::{Address, Registry, corrupt, store_failed};
 use crate::cache::{self, ChangeKind, Resource, Selected};
+use crate::conversion::Converter;
 use crate::stored::Stored;
 
 /// Changes looked at in one go, so that a watcher that is far behind does not
@@ -150,7 +152,10 @@ impl Registry {
     /// It is not there, or the resource version cannot be had.
     pub async fn get(&self, address: &Address, resource_version: &str) -> Result<Arc<Stored>, Status> {
         self.freshness(parse_version(resource_version)?).await?;
-        self.resource_of(address).get(&address.namespace, &address.name).ok_or_else(|| address.not_found())
+        let found = self.resource_of(address).get(&address.namespace, &address.name);
+        let found = vec![found.ok_or_else(|| address.not_found())?];
+        let mut found = self.converter.stored(&address.kind, found).await?;
+        found.pop().ok_or_else(|| address.not_found())
     }
 
     /// Reads the objects that a query selects.
@@ -158,6 +163,13 @@ impl Registry {
     /// # Errors
     /// A query that makes no sense, or a past that is gone.
     pub async fn list(&self, address: &Address, query: &ListQuery) -> Result<Listed, Status> {
+        let mut listed = self.select(address, query).await?;
+        listed.objects = self.converter.stored(&address.kind, listed.objects).await?;
+        Ok(listed)
+    }
+
+    /// The objects that a query selects, as the store has them.
+    async fn select(&self, address: &Address, query: &ListQuery) -> Result<Listed, Status> {
         self.check_fields(address, &query.fields)?;
         let selected = selection(address, &query.labels, &query.fields);
         let version = parse_version(&query.resource_version)?;
@@ -295,6 +307,8 @@ impl Registry {
             (from, Vec::new())
         };
         Ok(Watch {
+            converter: Arc::clone(&self.converter),
+            kind: Arc::clone(&address.kind),
             resource,
             cache: Arc::clone(&self.cache),
             selected,
@@ -335,6 +349,8 @@ fn invalid_list(why: &str) -> Status {
 
 /// A watch that is under way.
 pub struct Watch {
+    converter: Arc<Converter>,
+    kind: Arc<Descriptor>,
     resource: Arc<Resource>,
     cache: Arc<crate::cache::WatchCache>,
     selected: Selected,
@@ -371,6 +387,19 @@ impl Watch {
     /// # Errors
     /// The watcher is too far behind: it has to list again.
     pub async fn next(&mut self) -> Result<WatchBatch, Status> {
+        let mut batch = self.changes().await?;
+        if self.kind.conversion.is_some() {
+            let objects = batch.items.iter().map(|item| Arc::clone(&item.object)).collect();
+            let converted = self.converter.shared(&self.kind, objects).await?;
+            for (item, object) in batch.items.iter_mut().zip(converted) {
+                item.object = object;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The next changes, of objects as the store has them.
+    async fn changes(&mut self) -> Result<WatchBatch, Status> {
         if let Some(objects) = self.initial.take() {
             let items =
                 objects.into_iter().map(|object| WatchItem { kind: ChangeKind::Added, object }).collect();

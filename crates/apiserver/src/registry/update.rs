@@ -218,7 +218,7 @@ impl Registry {
     ) -> Result<Option<Written>, Status> {
         let kind = &address.kind;
         let current = base.stored;
-        let old = self.decode_stored(kind, current)?;
+        let old = self.decode_stored(kind, current).await?;
         let (mut new, mut warnings) = transform(&old)?;
         check_preconditions(address, &new, &old)?;
         keep_system_fields(&mut new, &old);
@@ -268,7 +268,7 @@ impl Registry {
         if super::delete::is_finished(kind, &new) {
             return self.finish_deletion(address, current, new, options.dry_run, warnings).await;
         }
-        let value = self.encode_value(kind, &new);
+        let value = self.encode_value(kind, &new).await?;
         if options.dry_run {
             return Ok(Some(Written { json: new.to_vec().into(), revision: 0, warnings, created: false }));
         }
@@ -277,7 +277,7 @@ impl Registry {
                 // Against a cache that is behind, an undone change looks like none.
                 return Ok(None);
             }
-            let json = self.present(kind, current)?;
+            let json = self.show_stored(kind, current).await?;
             return Ok(Some(Written { json, revision: current.revision, warnings, created: false }));
         }
         let key = address.key();
@@ -293,7 +293,7 @@ impl Registry {
         if !outcome.succeeded {
             return Ok(None);
         }
-        let json = self.show(kind, &key, &value, outcome.revision)?;
+        let json = self.show(kind, &key, &value, outcome.revision).await?;
         Ok(Some(Written { json, revision: outcome.revision, warnings, created: false }))
     }
 

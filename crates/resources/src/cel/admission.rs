@@ -41,6 +41,36 @@ pub fn compile(source: &str, known: &dyn Fn(&str) -> Option<Type>) -> Result<Pro
     Program::compile(source, known).map_err(|why| format!("compilation failed: {why}"))
 }
 
+/// The type of an object that a mutation makes, with all of its parts.
+const OBJECT: Type = Type::Opaque("Object");
+/// The type of an operation of a JSON patch.
+const PATCH: Type = Type::Opaque("JSONPatch");
+
+/// Compiles the expression of a mutation: it gives operations of a JSON patch, or a
+/// configuration to apply.
+///
+/// # Errors
+/// What is wrong with it, as upstream says it.
+pub fn compile_mutation(
+    source: &str,
+    is_patch: bool,
+    known: &dyn Fn(&str) -> Option<Type>,
+) -> Result<Program, String> {
+    let with_types = |name: &str| match name.strip_suffix("{}") {
+        Some("JSONPatch") => Some(PATCH),
+        Some(name) if name == "Object" || name.starts_with("Object.") => Some(OBJECT),
+        _ => known(name),
+    };
+    let program = compile(source, &with_types)?;
+    let wanted = if is_patch { Type::list(PATCH) } else { OBJECT };
+    let fits = match program.result() {
+        Type::Dyn => true,
+        Type::List(of) if is_patch => **of == Type::Dyn || **of == PATCH,
+        found => *found == wanted,
+    };
+    if fits { Ok(program) } else { Err(format!("must evaluate to {wanted}")) }
+}
+
 fn texts(names: &[&str]) -> Type {
     Type::object(names.iter().map(|name| ((*name).to_owned(), Type::Text)))
 }

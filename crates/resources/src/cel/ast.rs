@@ -50,6 +50,11 @@ pub(super) enum Expr {
     List(Vec<(bool, Node)>),
     /// Entries, and whether each value is an optional.
     Map(Vec<(bool, Node, Node)>),
+    /// `Name{field: value}`: the map of its fields, as an object of a type.
+    Made {
+        name: String,
+        of: Box<Node>,
+    },
     Comprehension(Box<Comprehension>),
     /// `cel.bind(name, value, body)`.
     Bind {

@@ -75,6 +75,11 @@ impl Checker<'_> {
                 }
                 Type::map(common(&keys), common(&values))
             }
+            Expr::Made { name, of } => {
+                self.infer(of);
+                let made = (self.known)(&format!("{name}{{}}"));
+                made.unwrap_or_else(|| self.undeclared(node.at, name))
+            }
             Expr::Comprehension(of) => self.comprehension(of),
             Expr::Bind { name, value, body } => {
                 let found = self.infer(value);
@@ -98,6 +103,10 @@ impl Checker<'_> {
         if TYPES.contains(&name) {
             return Type::Type;
         }
+        self.undeclared(at, name)
+    }
+
+    fn undeclared(&mut self, at: usize, name: &str) -> Type {
         self.fault(at, format!("undeclared reference to '{name}' (in container '')"))
     }
 
@@ -188,7 +197,7 @@ impl Checker<'_> {
             for arg in args {
                 self.infer(arg);
             }
-            return self.fault(at, format!("undeclared reference to '{name}' (in container '')"));
+            return self.undeclared(at, name);
         }
         let types: Vec<Type> = args.iter().map(|node| self.infer(node)).collect();
         let mut results = Vec::new();

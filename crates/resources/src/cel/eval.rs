@@ -128,6 +128,7 @@ impl<'r> Run<'r> {
             Expr::Call { name, args, is_method } => self.call(name, *is_method, args, scope),
             Expr::List(items) => self.list(items, scope),
             Expr::Map(entries) => self.map(entries, scope),
+            Expr::Made { of, .. } => self.value(of, scope),
             Expr::Comprehension(of) => self.comprehension(of, scope),
             Expr::Bind { name, value, body } => {
                 let value = self.value(value, scope)?;

@@ -216,12 +216,17 @@ impl Program {
     }
 }
 
+/// Whether a name cannot be a variable's.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    parser::RESERVED.contains(&name)
+}
+
 fn collect_names(node: &Node, names: &mut BTreeSet<String>) {
     let mut each = |node: &Node| collect_names(node, names);
     match &node.expr {
         Expr::Literal(_) => {}
         Expr::Ident(name) => drop(names.insert(name.clone())),
-        Expr::Select { of, .. } | Expr::Has { of, .. } => each(of),
+        Expr::Select { of, .. } | Expr::Has { of, .. } | Expr::Made { of, .. } => each(of),
         Expr::Index { of, index, .. } => {
             each(of);
             each(index);

@@ -100,7 +100,7 @@ impl Parser {
         let deepest = |nodes: &[&Node]| nodes.iter().map(|node| node.depth).max().unwrap_or(0);
         let depth = 1 + match &expr {
             Expr::Literal(_) | Expr::Ident(_) => 0,
-            Expr::Select { of, .. } | Expr::Has { of, .. } => of.depth,
+            Expr::Select { of, .. } | Expr::Has { of, .. } | Expr::Made { of, .. } => of.depth,
             Expr::Index { of, index, .. } => deepest(&[of, index]),
             Expr::Junction { all, .. } | Expr::Call { args: all, .. } => {
                 all.iter().map(|node| node.depth).max().unwrap_or(0)
@@ -242,6 +242,12 @@ impl Parser {
                 let index = Box::new(self.expression()?);
                 self.expect("]")?;
                 node = Self::node(at, Expr::Index { of: Box::new(node), index, is_optional })?;
+            } else if *self.peek() == Token::Sign("{")
+                && let Some(name) = path_of(&node)
+            {
+                self.next += 1;
+                let of = Box::new(self.fields(at)?);
+                node = Self::node(node.at, Expr::Made { name, of })?;
             } else {
                 return Ok(node);
             }
@@ -342,6 +348,23 @@ impl Parser {
         Self::node(at, Expr::List(items))
     }
 
+    /// The fields of a literal of a type, as the map that they are.
+    fn fields(&mut self, at: usize) -> Parsed {
+        let mut entries = Vec::new();
+        while !self.takes("}") {
+            let is_optional = self.takes("?");
+            let at = self.at();
+            let name = Self::node(at, Expr::Literal(Value::text(&self.name()?)))?;
+            self.expect(":")?;
+            entries.push((is_optional, name, self.expression()?));
+            if !self.takes(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Self::node(at, Expr::Map(entries))
+    }
+
     fn map(&mut self, at: usize) -> Parsed {
         let mut entries = Vec::new();
         while !self.takes("}") {
@@ -355,6 +378,15 @@ impl Parser {
             }
         }
         Self::node(at, Expr::Map(entries))
+    }
+}
+
+/// The name that an expression such as `a.b` is.
+fn path_of(node: &Node) -> Option<String> {
+    match &node.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select { of, field, is_optional: false } => Some(format!("{}.{field}", path_of(of)?)),
+        _ => None,
     }
 }
 

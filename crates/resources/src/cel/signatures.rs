@@ -57,6 +57,7 @@ replace string.(string,string):string | string.(string,string,int):string
 split string.(string):list<string> | string.(string,int):list<string>
 substring string.(int):string | string.(int,int):string
 trim string.():string
+jsonpatch.escapeKey (string):string
 reverse string.():string | list<A>.():list<A>
 format string.(list<dyn>):string
 strings.quote (string):string

@@ -154,6 +154,37 @@ impl Value {
         Self::Map(Arc::new(entries.collect()))
     }
 
+    /// The value as JSON.
+    ///
+    /// # Errors
+    /// What has none.
+    pub fn to_json(&self) -> Result<Json, String> {
+        Ok(match self {
+            Self::Null => Json::Null,
+            Self::Bool(is) => (*is).into(),
+            Self::Int(number) => (*number).into(),
+            Self::Uint(number) => (*number).into(),
+            Self::Double(number) => whole(*number).map_or_else(|| Json::from(*number), Json::from),
+            Self::Text(text) => (**text).into(),
+            Self::Bytes(bytes) => {
+                use base64::Engine as _;
+                base64::engine::general_purpose::STANDARD.encode(bytes).into()
+            }
+            Self::List(items) => items.iter().map(Self::to_json).collect::<Result<_, _>>()?,
+            Self::Map(map) => {
+                let entry = |(key, value): (&Key, &Self)| match key {
+                    Key::Text(key) => Ok(((**key).to_owned(), value.to_json()?)),
+                    other => Err(format!("unsupported map key type: {}", other.value().type_name())),
+                };
+                Json::Object(map.iter().map(entry).collect::<Result<_, String>>()?)
+            }
+            Self::Timestamp(time) => time.to_string().into(),
+            Self::Quantity(quantity) => quantity.to_string().into(),
+            Self::Optional(Some(of)) => of.to_json()?,
+            other => return Err(format!("unsupported type: {}", other.type_name())),
+        })
+    }
+
     /// The name of the value's type.
     #[must_use]
     pub fn type_name(&self) -> &'static str {

@@ -143,6 +143,8 @@ fn descriptor(
         api_version,
         converts,
     };
+    let conversion = spec.field("conversion");
+    let conversion = (conversion.text("strategy") == "Webhook").then(|| conversion.field("webhook"));
     let list = |field: &str| names.list(field).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     Ok(Descriptor {
         group: group.to_owned(),
@@ -159,6 +161,7 @@ fn descriptor(
         shape,
         storage: (group.to_owned(), names.text("plural").to_owned()),
         stored_version: stored_version.to_owned(),
+        conversion: conversion.cloned().map(Arc::new),
         strategy: Arc::new(strategy),
     })
 }

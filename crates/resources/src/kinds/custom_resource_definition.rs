@@ -6,6 +6,7 @@ use api::{ErrorList, Object, Path};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::webhook_client::{client_config, review_versions};
 use super::{cells, defaults};
 use crate::custom::structural::{JsonType, Structural};
 use crate::fields::{Fields, same};
@@ -75,6 +76,9 @@ impl Strategy for CustomResourceDefinition {
         }
         versions(spec, &path, &mut errors);
         accepted_names(spec.field("names"), &path.child("names"), &mut errors);
+        if spec.has("conversion") {
+            conversion(spec.field("conversion"), &path.child("conversion"), &mut errors);
+        }
         if errors.is_empty()
             && let Err(why) = custom::descriptors(&with_accepted(object))
         {
@@ -245,6 +249,31 @@ fn versions(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         walk.structural(schema, &schema_at, true);
         let subresources = at.child("subresources");
         scale(version.below(&["subresources", "scale"]), &subresources.child("scale"), errors);
+    }
+}
+
+/// Upstream names the webhook's fields as its internal type does.
+fn conversion(of: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let strategy = of.text("strategy");
+    errors.required_one_of(&path.child("strategy"), strategy, &["None", "Webhook"]);
+    let webhook = of.field("webhook");
+    let (client, versions) = (webhook.field("clientConfig"), webhook.list("conversionReviewVersions"));
+    let (client_at, versions_at) =
+        (path.child("webhookClientConfig"), path.child("conversionReviewVersions"));
+    if strategy == "Webhook" {
+        if client.is_object() {
+            client_config(client, &client_at, errors);
+        } else {
+            errors.required(&client_at, "required when strategy is set to Webhook");
+        }
+        return review_versions(versions, "", &versions_at, errors);
+    }
+    let detail = "should not be set when strategy is not set to Webhook";
+    if client.is_object() {
+        errors.forbidden(&client_at, detail);
+    }
+    if !versions.is_empty() {
+        errors.forbidden(&versions_at, detail);
     }
 }
 

@@ -220,14 +220,22 @@ pub(super) fn webhooks(object: &mut Object) {
 pub(super) fn admission_policy(object: &mut Object) {
     let Some(spec) = spec(object) else { return };
     default_to(spec, "failurePolicy", "Fail");
-    if let Some(constraints) = object_in(spec, "matchConstraints") {
-        default_to(constraints, "matchPolicy", "Equivalent");
-        default_to(constraints, "namespaceSelector", json!({}));
-        default_to(constraints, "objectSelector", json!({}));
-        for list in ["resourceRules", "excludeResourceRules"] {
-            for rule in objects_in(constraints, list) {
-                default_to(rule, "scope", "*");
-            }
+    match_resources(spec, "matchConstraints");
+}
+
+pub(super) fn admission_policy_binding(object: &mut Object) {
+    let Some(spec) = spec(object) else { return };
+    match_resources(spec, "matchResources");
+}
+
+fn match_resources(spec: &mut Map<String, Value>, name: &str) {
+    let Some(constraints) = object_in(spec, name) else { return };
+    default_to(constraints, "matchPolicy", "Equivalent");
+    default_to(constraints, "namespaceSelector", json!({}));
+    default_to(constraints, "objectSelector", json!({}));
+    for list in ["resourceRules", "excludeResourceRules"] {
+        for rule in objects_in(constraints, list) {
+            default_to(rule, "scope", "*");
         }
     }
 }

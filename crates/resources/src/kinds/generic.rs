@@ -118,6 +118,15 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
             Some(super::admission::validating_policy)
         }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            Some(super::admission::mutating_policy)
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            Some(super::admission::validating_binding)
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            Some(super::admission::mutating_binding)
+        }
         ("", "limitranges") => Some(super::limits::limit_range),
         ("", "resourcequotas") => Some(super::limits::resource_quota),
         ("", "persistentvolumeclaims") => Some(super::claims::claim),
@@ -170,6 +179,10 @@ fn default(group: &str, resource: &str) -> Option<fn(&mut Object)> {
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
             defaults::admission_policy
         }
+        (
+            "admissionregistration.k8s.io",
+            "mutatingadmissionpolicybindings" | "validatingadmissionpolicybindings",
+        ) => defaults::admission_policy_binding,
         ("apiregistration.k8s.io", "apiservices") => defaults::api_service,
         _ => return None,
     })

@@ -23,6 +23,7 @@ pub mod pod;
 mod priority_class;
 mod rbac;
 pub mod service;
+mod webhook_client;
 mod workload;
 
 use std::sync::Arc;

@@ -35,6 +35,9 @@ fn ask(run: &Run<'_>, name: &str, args: &[Value]) -> Option<Outcome> {
         ("upperAscii", [Value::Text(text)]) => Value::text(&text.to_ascii_uppercase()),
         ("trim", [Value::Text(text)]) => Value::text(text.trim()),
         ("reverse", [Value::Text(text)]) => Value::text(&text.chars().rev().collect::<String>()),
+        ("jsonpatch.escapeKey", [Value::Text(text)]) => {
+            Value::text(&text.replace('~', "~0").replace('/', "~1"))
+        }
         ("strings.quote", [Value::Text(text)]) => Value::text(&format!("{text:?}")),
         _ => return None,
     }))

@@ -1,0 +1,5 @@
+//! Webhooks over real TLS: of admission, and of conversion.
+
+mod admission;
+mod conversion;
+mod server;
