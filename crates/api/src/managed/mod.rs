@@ -9,6 +9,7 @@ mod atom;
 mod compare;
 mod entry;
 mod merge;
+mod overlay;
 mod ownership;
 mod remove;
 mod set;
@@ -17,5 +18,6 @@ mod tests;
 
 pub use apply::{Applied, ApplyError, Conflict};
 pub use entry::{Entry, Identity, Operation};
+pub use overlay::{OverlayError, overlay};
 pub use ownership::{Ownership, Typed};
 pub use set::FieldSet;

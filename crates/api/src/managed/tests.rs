@@ -349,3 +349,22 @@ fn sets_are_read_and_combined() {
         [".a[n=\"x\"][3]", ".a[n=\"x\"][=1]",]
     );
 }
+
+#[test]
+fn an_overlay_replaces_nothing_as_a_whole() {
+    let kind = Kind::new();
+    let live = object(json!({"spec": {"replicas": 1, "zones": ["a"], "containers": [
+        {"name": "c", "image": "i", "args": ["x"]},
+    ]}}));
+    let over = |config: Value| overlay(&kind.schema, kind.root, &live, &object(config));
+    let found =
+        over(json!({"spec": {"replicas": 2, "zones": ["b"], "containers": [{"name": "c", "image": "j"}]}}));
+    let wanted = object(json!({"spec": {"replicas": 2, "zones": ["a", "b"], "containers": [
+        {"name": "c", "image": "j", "args": ["x"]},
+    ]}}));
+    assert_eq!(found, Ok(wanted));
+    let atomic = json!({"spec": {"selector": {"a": "b"}, "containers": [{"name": "c", "args": []}]}});
+    let paths = [".spec.containers[0].args", ".spec.selector"].map(str::to_owned);
+    assert_eq!(over(atomic), Err(OverlayError::Atomic(paths.into())));
+    assert!(matches!(over(json!({"spec": {"containers": [{}]}})), Err(OverlayError::Ambiguous(_))));
+}

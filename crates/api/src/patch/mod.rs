@@ -22,6 +22,9 @@ pub enum PatchError {
     /// The patch does not fit the object.
     #[error("{0}")]
     DoesNotApply(String),
+    /// A test in the patch fails.
+    #[error("{0}")]
+    TestFailed(String),
     /// The patch is larger than the server takes.
     #[error("The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
@@ -37,7 +40,10 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     if patch.0.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooManyOperations(patch.0.len()));
     }
-    json_patch::patch(target, &patch).map_err(|error| PatchError::DoesNotApply(error.to_string()))
+    json_patch::patch(target, &patch).map_err(|error| match error.kind {
+        json_patch::PatchErrorKind::TestFailed => PatchError::TestFailed(error.to_string()),
+        _ => PatchError::DoesNotApply(error.to_string()),
+    })
 }
 
 /// Applies a merge patch: null removes, objects merge, all else replaces.
@@ -86,7 +92,10 @@ mod tests {
     fn a_json_patch_that_fails_changes_nothing() {
         let mut target = json!({"a": 1});
         let patch = br#"[{"op":"replace","path":"/a","value":2},{"op":"test","path":"/a","value":3}]"#;
-        assert!(matches!(json_patch(&mut target, patch), Err(PatchError::DoesNotApply(_))));
+        assert!(matches!(
+            json_patch(&mut target, patch),
+            Err(PatchError::DoesNotApply(_) | PatchError::TestFailed(_))
+        ));
         assert_eq!(target, json!({"a": 1}));
         assert!(matches!(json_patch(&mut target, b"{}"), Err(PatchError::Malformed(_))));
     }

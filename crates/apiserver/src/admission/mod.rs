@@ -69,9 +69,19 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Advice for the client, collected on the way.
     pub warnings: Vec<String>,
-    /// Whether a webhook changed the object, so that the plugins before it have to
-    /// see it again.
-    pub is_changed_late: bool,
+    /// What policies and webhooks did to it.
+    pub late: Late,
+}
+
+/// What is known of the changes by policies and webhooks, which come after all
+/// other plugins.
+#[derive(Default)]
+pub struct Late {
+    /// Whether the object changed, so that the plugins before have to see it again.
+    is_changed: bool,
+    /// Whether they do so now.
+    is_again: bool,
+    policies: policy::Invoked,
 }
 
 impl Request<'_> {
@@ -132,7 +142,8 @@ impl Chain {
         for plugin in &self.plugins {
             plugin.mutate(request).await?;
         }
-        if std::mem::take(&mut request.is_changed_late) {
+        if std::mem::take(&mut request.late.is_changed) {
+            request.late.is_again = true;
             // A container that a webhook added needs its token too.
             for plugin in self.plugins.iter().filter(|plugin| !plugin.is_last_word()) {
                 plugin.mutate(request).await?;

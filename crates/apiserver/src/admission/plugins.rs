@@ -19,7 +19,7 @@ use super::node_restriction::NodeRestriction;
 use super::pod_resize::PodResizeValidator;
 use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
-use super::policy::Policies;
+use super::policy::{MutatingPolicies, ValidatingPolicies};
 use super::priority::Priority;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
@@ -130,12 +130,16 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("JobValidation", true, Gated),
     ("PodResizeValidator", true, Behind::Plugin(|parts| Box::new(PodResizeValidator::new(parts.cache())))),
     // These see what the others made of the object.
-    ("MutatingAdmissionPolicy", true, Nothing),
+    (
+        "MutatingAdmissionPolicy",
+        true,
+        Behind::Plugin(|parts| Box::new(MutatingPolicies::new(&parts.cache, &parts.kinds))),
+    ),
     ("MutatingAdmissionWebhook", true, Behind::Plugin(|parts| Box::new(Changing(parts.webhooks())))),
     (
         "ValidatingAdmissionPolicy",
         true,
-        Behind::Plugin(|parts| Box::new(Policies::new(&parts.cache, &parts.kinds))),
+        Behind::Plugin(|parts| Box::new(ValidatingPolicies::new(&parts.cache, &parts.kinds))),
     ),
     ("ValidatingAdmissionWebhook", true, Behind::Plugin(|parts| Box::new(Judging(parts.webhooks())))),
     (QUOTA, true, Registry),

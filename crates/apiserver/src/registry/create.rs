@@ -6,7 +6,7 @@ use store::{Compare, Operation, Txn};
 
 use super::owners::Owners;
 use super::{Address, Caller, Registry, Written, store_failed};
-use crate::admission::{Operation as Admitted, Request};
+use crate::admission::{Late, Operation as Admitted, Request};
 
 /// Tries for a free generated name, and for companions that others took.
 const ATTEMPTS: u32 = 8;
@@ -52,7 +52,7 @@ impl Registry {
             old: None,
             dry_run: options.dry_run,
             warnings: Vec::new(),
-            is_changed_late: false,
+            late: Late::default(),
         };
         self.admission.mutate(&mut request).await?;
         if let Some(object) = &mut request.object {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use store::{Compare, Operation, Txn};
 
 use super::{Address, Caller, ListQuery, Registry, Written, store_failed};
-use crate::admission::{Operation as Admitted, Request};
+use crate::admission::{Late, Operation as Admitted, Request};
 use crate::stored::Stored;
 
 const ATTEMPTS: u32 = 16;
@@ -142,7 +142,7 @@ impl Registry {
             old: Some(old),
             dry_run: options.is_dry_run(),
             warnings: Vec::new(),
-            is_changed_late: false,
+            late: Late::default(),
         };
         self.admission.mutate(&mut request).await?;
         self.admission.validate(&mut request).await?;

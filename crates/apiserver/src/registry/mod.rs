@@ -25,7 +25,7 @@ use daemon::Clock;
 use resources::Descriptor;
 use store::{Store, StoreError};
 
-use crate::admission::{Chain, Operation, Request};
+use crate::admission::{Chain, Late, Operation, Request};
 use crate::authn::User;
 use crate::cache::{self, WatchCache};
 use crate::conversion::Converter;
@@ -182,7 +182,7 @@ impl Registry {
             old: None,
             dry_run: false,
             warnings: Vec::new(),
-            is_changed_late: false,
+            late: Late::default(),
         };
         self.admission.mutate(&mut request).await?;
         self.admission.validate(&mut request).await
@@ -213,7 +213,7 @@ impl Registry {
             old: None,
             dry_run,
             warnings: Vec::new(),
-            is_changed_late: false,
+            late: Late::default(),
         };
         self.admission.mutate(&mut request).await?;
         self.admission.validate(&mut request).await?;

@@ -10,7 +10,7 @@ use store::{Compare, Operation, Txn};
 
 use super::owners::{self, Owners, Through};
 use super::{Address, Caller, CreateOptions, FieldValidation, Registry, Written, store_failed};
-use crate::admission::{Operation as Admitted, Request};
+use crate::admission::{Late, Operation as Admitted, Request};
 use crate::stored::Stored;
 
 /// Tries of a change that does not name a resource version.
@@ -242,7 +242,7 @@ impl Registry {
             old: Some(old),
             dry_run: options.dry_run,
             warnings: Vec::new(),
-            is_changed_late: false,
+            late: Late::default(),
         };
         self.mutate(&mut request, options).await?;
         let (Some(mut new), Some(old)) = (request.object.take(), request.old.take()) else {
@@ -437,7 +437,7 @@ fn patch_failed(error: &PatchError) -> Status {
     match error {
         PatchError::Malformed(_) => Status::bad_request(error.to_string()),
         PatchError::TooManyOperations(_) => Status::new(Reason::RequestEntityTooLarge, error.to_string()),
-        PatchError::DoesNotApply(_) => Status {
+        PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => Status {
             code: 422,
             reason: Reason::Invalid,
             message: format!("the server rejected our request due to an error in our request: {error}"),

@@ -4,6 +4,7 @@ use resources::Catalogue;
 use serde_json::json;
 
 use super::*;
+use crate::admission::Late;
 use crate::authn::User;
 use crate::registry::Caller;
 
@@ -31,7 +32,7 @@ fn told(
         old: object(old),
         dry_run: false,
         warnings: Vec::new(),
-        is_changed_late: false,
+        late: Late::default(),
     };
     rule("n", &request).err().unwrap_or_default()
 }

@@ -23,6 +23,10 @@ pub(super) struct Policy {
     pub(super) validations: Vec<Validation>,
     /// Values for the audit log.
     pub(super) annotations: Vec<Compiled>,
+    /// What a policy that mutates does, in order.
+    pub(super) mutations: Vec<Mutation>,
+    /// Whether it is asked again when others changed the object after it.
+    pub(super) is_reinvoked: bool,
     pub(super) bindings: Vec<Binding>,
 }
 
@@ -40,6 +44,14 @@ pub(super) struct Validation {
     pub(super) message: String,
     pub(super) message_expression: Option<Compiled>,
     pub(super) reason: String,
+}
+
+/// One change of a policy that mutates.
+#[derive(Debug)]
+pub(super) struct Mutation {
+    pub(super) expression: Compiled,
+    /// Operations of a JSON patch; else a configuration to apply.
+    pub(super) is_patch: bool,
 }
 
 /// What a binding does with what fails.
@@ -149,6 +161,12 @@ fn compile(policy: &Object, bindings: Vec<Binding>) -> Policy {
     });
     let annotation =
         |one: &Value| Compiled::new(&one["valueExpression"], |source| admission::compile(source, &known));
+    let mutations = list("mutations").map(|one| {
+        let is_patch = one["patchType"] == "JSONPatch";
+        let of = if is_patch { &one["jsonPatch"] } else { &one["applyConfiguration"] };
+        let compile = |source: &str| admission::compile_mutation(source, is_patch, &known);
+        Mutation { expression: Compiled::new(&of["expression"], compile), is_patch }
+    });
     let constraints = match &spec["matchConstraints"] {
         Value::Null => Err("policy contained no match constraints, a required field".to_owned()),
         of => Constraints::read(of),
@@ -162,6 +180,8 @@ fn compile(policy: &Object, bindings: Vec<Binding>) -> Policy {
         conditions: Conditions::read(&spec["matchConditions"], &|name| types.outside(name)),
         validations: validations.collect(),
         annotations: list("auditAnnotations").map(annotation).collect(),
+        mutations: mutations.collect(),
+        is_reinvoked: spec["reinvocationPolicy"] == "IfNeeded",
         variables,
         bindings,
     }

@@ -1,83 +1,73 @@
-//! `ValidatingAdmissionPolicy`: expressions that refuse a write, following
-//! `k8s.io/apiserver/pkg/admission/plugin/policy/validating`.
+//! Admission policies: expressions that judge a write, or change it, following
+//! `k8s.io/apiserver/pkg/admission/plugin/policy`.
 //!
 //! Policies and bindings are read from the watch cache and compiled again only
 //! when either changes. Start reading in [`Policies`], then [`definition`] for what
-//! a policy is made of, [`judge`] for what it says of a request, and [`params`] for
-//! where its parameters come from.
+//! a policy is made of, [`asked`] for what its expressions see, and [`params`] for
+//! where its parameters come from. [`validating`] and [`mutating`] are the plugins.
 
+mod asked;
 mod definition;
-mod judge;
+mod mutating;
 mod params;
+mod validating;
 
 use std::sync::Arc;
 
 use api::{Object, Reason, Status};
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
 
+use super::Request;
 use super::matching::namespace_labels;
-use super::{Plugin, Request};
 use crate::authz::Authorizer;
 use crate::cache::{Selected, WatchCache};
 use crate::registry::Kinds;
-use definition::{Action, Binding, Policy};
-use judge::{Denial, Judge};
+use definition::{Binding, Policy};
+
+pub(super) use mutating::{Invoked, MutatingPolicies};
+pub(super) use validating::ValidatingPolicies;
 
 const GROUP: &str = "admissionregistration.k8s.io";
-const POLICIES: &str = "validatingadmissionpolicies";
-const BINDINGS: &str = "validatingadmissionpolicybindings";
 
-/// The plugin.
-pub(super) struct Policies {
+/// The policies of one sort, and what they are asked with.
+struct Policies {
     cache: Arc<WatchCache>,
     kinds: Arc<Kinds>,
     authorizer: Arc<Authorizer>,
+    /// The resources of policies and bindings.
+    resources: (&'static str, &'static str),
     /// The revisions of the last changes that were read, and what they gave.
     known: Mutex<((u64, u64), Arc<Vec<Policy>>)>,
 }
 
-/// A refusal and who it is from.
-struct Refusal<'p> {
+/// A policy that a request has to do with.
+struct Invocation<'p> {
     policy: &'p Policy,
+    /// None, if it is the policy that is wrong.
     binding: Option<&'p Binding>,
-    denial: Denial,
-}
-
-impl Refusal<'_> {
-    fn status(&self, request: &Request<'_>) -> Status {
-        let binding = self.binding.map_or_else(String::new, |one| format!(" with binding '{}'", one.name));
-        let name = &self.policy.name;
-        let message =
-            format!("ValidatingAdmissionPolicy '{name}'{binding} denied request: {}", self.denial.message);
-        let mut status = request.forbidden(&message);
-        (status.reason, status.code) = match self.denial.reason.as_str() {
-            "Unauthorized" => (Reason::Unauthorized, 401),
-            "Forbidden" => (Reason::Forbidden, 403),
-            "RequestEntityTooLarge" => (Reason::RequestEntityTooLarge, 413),
-            _ => (Reason::Invalid, 422),
-        };
-        if let Some(details) = &mut status.details {
-            details.causes.push(api::status::Cause { message, ..api::status::Cause::default() });
-        }
-        status
-    }
+    /// The parameter, or why there is none.
+    param: Result<Option<Object>, String>,
 }
 
 impl Policies {
-    pub(super) fn new(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>) -> Self {
+    fn new(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, resources: (&'static str, &'static str)) -> Self {
         Self {
             cache: Arc::clone(cache),
             kinds: Arc::clone(kinds),
             authorizer: Arc::new(Authorizer::new(cache)),
+            resources,
             known: Mutex::default(),
         }
     }
 
-    fn now(&self) -> Arc<Vec<Policy>> {
-        let policies = self.cache.resource(GROUP, POLICIES);
-        let bindings = self.cache.resource(GROUP, BINDINGS);
+    /// The policies that are in force; none for a request about policies, lest
+    /// somebody locks themselves out.
+    fn now(&self, request: &Request<'_>) -> Arc<Vec<Policy>> {
+        if request.kind.group == GROUP {
+            return Arc::default();
+        }
+        let policies = self.cache.resource(GROUP, self.resources.0);
+        let bindings = self.cache.resource(GROUP, self.resources.1);
         let last = (policies.last_change(), bindings.last_change());
         let mut known = self.known.lock();
         if known.0 != last {
@@ -90,113 +80,74 @@ impl Policies {
         Arc::clone(&known.1)
     }
 
-    fn judge_all(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        // Nobody can lock themselves out by a policy on policies.
-        if request.kind.group == GROUP {
-            return Ok(());
-        }
-        let all = self.now();
+    /// Those of `all` that fit a request, once for each binding and parameter.
+    fn invocations<'p>(&self, all: &'p [Policy], request: &Request<'_>) -> Vec<Invocation<'p>> {
         if all.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
         let labels = namespace_labels(&self.cache, request);
-        let mut warnings = Vec::new();
-        let mut refusals = Vec::new();
-        for policy in all.iter() {
-            self.judge(policy, request, labels.as_ref(), (&mut refusals, &mut warnings));
-        }
-        let refused = refusals.first().map(|refusal| refusal.status(request));
-        request.warnings.append(&mut warnings);
-        refused.map_or(Ok(()), Err)
-    }
-
-    fn judge<'p>(
-        &self,
-        policy: &'p Policy,
-        request: &Request<'_>,
-        labels: Option<&Map<String, Value>>,
-        to: (&mut Vec<Refusal<'p>>, &mut Vec<String>),
-    ) {
-        let (refusals, warnings) = to;
-        let misconfigured = |binding: Option<&'p Binding>, why: &str| {
-            let what = if binding.is_some() { "binding" } else { "policy" };
-            let denial = Denial::new(format!("failed to configure {what}: {why}"));
-            policy.is_fatal.then_some(Refusal { policy, binding, denial })
-        };
-        match &policy.constraints {
-            Err(why) => return refusals.extend(misconfigured(None, why)),
-            Ok(constraints) if !constraints.fit(request, labels) => return,
-            Ok(_) => {}
-        }
-        let kind = match policy.param_kind.as_ref().map(|kind| params::find(&self.kinds, kind)) {
-            Some(Err(why)) => return refusals.extend(misconfigured(None, &why)),
-            Some(Ok(kind)) => Some(kind),
-            None => None,
-        };
-        for binding in &policy.bindings {
-            match &binding.constraints {
+        let mut found = Vec::new();
+        for policy in all {
+            let wrong = |why: &str| Invocation {
+                policy,
+                binding: None,
+                param: Err(format!("failed to configure policy: {why}")),
+            };
+            match &policy.constraints {
                 Err(why) => {
-                    refusals.extend(misconfigured(Some(binding), why));
+                    found.push(wrong(why));
                     continue;
                 }
-                Ok(Some(constraints)) if !constraints.fit(request, labels) => continue,
+                Ok(constraints) if !constraints.fit(request, labels.as_ref()) => continue,
                 Ok(_) => {}
             }
-            match params::collect(&self.cache, kind.as_deref(), &binding.param_ref, request.namespace) {
-                Err(why) => refusals.extend(misconfigured(Some(binding), &why)),
-                Ok(found) => {
-                    for param in found {
-                        let denials = self.denials(policy, request, param.as_ref());
-                        take(policy, binding, denials, (refusals, warnings));
+            let kind = policy.param_kind.as_ref().map(|kind| params::find(&self.kinds, kind)).transpose();
+            let kind = match kind {
+                Ok(kind) => kind,
+                Err(why) => {
+                    found.push(wrong(&why));
+                    continue;
+                }
+            };
+            for binding in &policy.bindings {
+                let params = match &binding.constraints {
+                    Ok(Some(constraints)) if !constraints.fit(request, labels.as_ref()) => continue,
+                    Err(why) => Err(why.clone()),
+                    Ok(_) => {
+                        params::collect(&self.cache, kind.as_deref(), &binding.param_ref, request.namespace)
                     }
+                };
+                let one = |param| Invocation { policy, binding: Some(binding), param };
+                match params {
+                    Ok(params) => found.extend(params.into_iter().map(|param| one(Ok(param)))),
+                    Err(why) => found.push(one(Err(format!("failed to configure binding: {why}")))),
                 }
             }
         }
+        found
     }
 
-    fn denials(&self, policy: &Policy, request: &Request<'_>, param: Option<&Object>) -> Vec<Denial> {
+    /// The namespace that expressions see.
+    fn namespace(&self, request: &Request<'_>) -> Option<Object> {
         let is_namespace = request.kind.group.is_empty() && request.kind.resource == "namespaces";
-        let namespace = if request.namespace.is_empty() || is_namespace {
-            None
-        } else {
-            let found = self.cache.resource("", "namespaces").get("", request.namespace);
-            found.and_then(|stored| stored.object().ok())
-        };
-        Judge::new(policy, request, &self.authorizer, (param, namespace.as_ref())).denials()
-    }
-}
-
-/// Does with denials what the binding says.
-fn take<'p>(
-    policy: &'p Policy,
-    binding: &'p Binding,
-    denials: Vec<Denial>,
-    to: (&mut Vec<Refusal<'p>>, &mut Vec<String>),
-) {
-    for denial in denials {
-        for action in &binding.actions {
-            match action {
-                Action::Deny => {
-                    to.0.push(Refusal { policy, binding: Some(binding), denial: denial.clone() });
-                }
-                Action::Warn => to.1.push(format!(
-                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
-                    policy.name, binding.name, denial.message
-                )),
-                Action::Audit => tracing::info!(
-                    policy = policy.name,
-                    binding = binding.name,
-                    message = denial.message,
-                    "a policy's validation failed"
-                ),
-            }
+        if request.namespace.is_empty() || is_namespace {
+            return None;
         }
+        self.cache.resource("", "namespaces").get("", request.namespace)?.object().ok()
     }
 }
 
-impl Plugin for Policies {
-    fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        let judged = self.judge_all(request);
-        Box::pin(async move { judged })
+/// The status for a refusal by a policy; no reason: the object is invalid.
+fn refused(request: &Request<'_>, message: String, reason: &str) -> Status {
+    let mut status = request.forbidden(&message);
+    (status.reason, status.code) = match reason {
+        "Unauthorized" => (Reason::Unauthorized, 401),
+        "Forbidden" => (Reason::Forbidden, 403),
+        "RequestEntityTooLarge" => (Reason::RequestEntityTooLarge, 413),
+        _ => (Reason::Invalid, 422),
+    };
+    if let Some(details) = &mut status.details {
+        details.causes.push(api::status::Cause { message, ..api::status::Cause::default() });
     }
+    status
 }

@@ -188,7 +188,7 @@ impl Webhooks {
         request.kind.conform(&mut object).map_err(|error| failed(error.to_string()))?;
         request.kind.strategy.default(&mut object);
         request.object = Some(object);
-        request.is_changed_late = true;
+        request.late.is_changed = true;
         Ok(())
     }
 

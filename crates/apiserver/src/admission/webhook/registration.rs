@@ -87,7 +87,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::admission::Operation;
+    use crate::admission::{Late, Operation};
     use crate::authn::User;
     use crate::registry::Caller;
 
@@ -109,7 +109,7 @@ mod tests {
             old: None,
             dry_run: false,
             warnings: Vec::new(),
-            is_changed_late: false,
+            late: Late::default(),
         };
         let labels = json!({"team": "a"}).as_object().cloned();
         let of = |resources: Value, more: Value| {
