@@ -21,6 +21,7 @@ use crate::config::Flags;
 use crate::connect::{Connector, Kubelets, Outward};
 use crate::conversion::Converter;
 use crate::definitions;
+use crate::encryption::{EncryptedStore, Encryption};
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::grpc::Services;
@@ -57,7 +58,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let embedded =
         Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
     shell.health.metrics(|registry| embedded.register(registry));
-    let store: Arc<dyn Store> = embedded.clone();
+    let store = encrypted(embedded.clone(), flags, shell).await?;
 
     let cache =
         cache::start(Arc::clone(&store), shell.shutdown.clone()).await.context("fill the watch cache")?;
@@ -128,6 +129,18 @@ impl Running {
         }
         self.store.close().await.context("close the store")
     }
+}
+
+/// The store as everything above sees it.
+async fn encrypted(store: Arc<dyn Store>, flags: &Flags, shell: &Shell) -> anyhow::Result<Arc<dyn Store>> {
+    let Some(path) = &flags.encryption_provider_config else { return Ok(store) };
+    let encryption = Encryption::load(path).await?;
+    if flags.encryption_provider_config_automatic_reload {
+        encryption.follow(shell.shutdown.clone());
+    }
+    let looked = Arc::clone(&encryption);
+    shell.health.ready("kms-providers", move || looked.health());
+    Ok(Arc::new(EncryptedStore::new(store, encryption)))
 }
 
 async fn listeners(flags: &Flags) -> anyhow::Result<Vec<TcpListener>> {

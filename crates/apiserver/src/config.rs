@@ -28,6 +28,12 @@ pub struct Flags {
     /// Where the store keeps its data.
     #[arg(long, default_value = "/var/lib/corten/store", value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Configuration of encryption at rest (EncryptionConfiguration); without it, nothing is encrypted.
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Read that configuration again when it changes, without a restart.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub encryption_provider_config_automatic_reload: bool,
     /// How long the past of every object is kept, in seconds.
     #[arg(long, default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
     pub history: Duration,

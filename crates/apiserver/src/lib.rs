@@ -14,6 +14,7 @@ pub mod config;
 pub mod connect;
 mod conversion;
 mod definitions;
+mod encryption;
 pub mod front;
 pub mod gate;
 pub mod grpc;

@@ -291,7 +291,9 @@ pub fn store_failed(error: &StoreError) -> Status {
             api::Reason::Timeout,
             "the leader changed while the change was under way: it may or may not have happened",
         ),
-        StoreError::DiskFull { .. } | StoreError::Corrupt { .. } => Status::internal(error),
+        StoreError::DiskFull { .. } | StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
+            Status::internal(error)
+        }
         _ => Status::unavailable(format!("the store cannot answer: {error}")),
     }
 }
