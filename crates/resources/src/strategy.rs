@@ -120,6 +120,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What a selectable field is called in the version that is stored.
+    fn stored_field<'n>(&self, name: &'n str) -> std::borrow::Cow<'n, str> {
+        name.into()
+    }
+
     /// The cells of the object's row, one per column of the descriptor.
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         vec![object.name().into(), crate::metadata::age(object, now).into()]
