@@ -8,7 +8,7 @@ use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use crate::schema::{Field, Schema, Shape, StructId};
+use crate::schema::{Field, Schema, Shape, StructId, conform};
 use crate::time;
 
 const MAGIC: &[u8] = b"k8s\0";
@@ -268,7 +268,10 @@ impl<'s> Decoder<'s> {
     ) -> Result<Value, ProtobufError> {
         let schema = |bytes: &[u8]| {
             let mut object = Map::new();
-            self.message(id, bytes, &mut object, depth + 1).map(|()| Value::Object(object))
+            self.message(id, bytes, &mut object, depth + 1)?;
+            // Zeros are written; what holds the union does not look into it to drop them.
+            conform(self.schema, id, &mut object).map_err(|_| ProtobufError::Unsupported(name.to_owned()))?;
+            Ok(Value::Object(object))
         };
         let mut found = Value::Null;
         for field in Fields(bytes) {

@@ -115,12 +115,12 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The names of [`Self::selectable`], known without an object.
+    /// The names of selectable fields in selectors, known without an object.
     fn selectable_names(&self) -> Vec<&str> {
         Vec::new()
     }
 
-    /// What a selectable field is called in the version that is stored.
+    /// What a field of a selector is called among [`Self::selectable`].
     fn stored_field<'n>(&self, name: &'n str) -> std::borrow::Cow<'n, str> {
         name.into()
     }

@@ -151,13 +151,26 @@ impl Registry {
 
     /// The value for the store: the one encoding of a write.
     async fn encode_value(&self, kind: &Descriptor, object: &Object) -> Result<Bytes, Status> {
-        let fields = kind.strategy.selectable(object);
-        if kind.strategy.converts() {
-            let mut stored = self.converter.object(kind, object.clone(), &kind.stored_version).await?;
-            kind.strategy.to_stored(&mut stored);
-            return Ok(crate::stored::encode(&stored, &fields));
+        let mut fields = kind.strategy.selectable(object);
+        if !kind.strategy.converts() {
+            return Ok(crate::stored::encode(object, &fields));
         }
-        Ok(crate::stored::encode(object, &fields))
+        let mut stored = self.converter.object(kind, object.clone(), &kind.stored_version).await?;
+        kind.strategy.to_stored(&mut stored);
+        let others = self.kinds.other_versions(kind);
+        let mut values = Vec::new();
+        for other in others.iter().filter(|other| !other.strategy.selectable_names().is_empty()) {
+            let mut object = self.converter.object(other, stored.clone(), &other.api_version()).await?;
+            other.strategy.from_stored(&mut object);
+            let found = other.strategy.selectable(&object);
+            values.extend(found.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        for (name, value) in &values {
+            if fields.iter().all(|(known, _)| known != name) {
+                fields.push((name.as_str(), value.clone()));
+            }
+        }
+        Ok(crate::stored::encode(&stored, &fields))
     }
 
     /// Asks admission about a connection.

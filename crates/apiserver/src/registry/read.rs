@@ -358,7 +358,10 @@ impl Registry {
 
 fn selection(address: &Address, labels: &LabelSelector, fields: &FieldSelector) -> Selected {
     let fields = fields.renamed(|name| address.kind.strategy.stored_field(name));
-    Selected { namespace: address.namespace.clone(), labels: labels.clone(), fields }
+    // A definition may have got its fields after its objects.
+    let kind =
+        Some(&address.kind).filter(|kind| !fields.is_everything() && kind.strategy.document().is_some());
+    Selected { namespace: address.namespace.clone(), labels: labels.clone(), fields, kind: kind.cloned() }
 }
 
 fn invalid_list(why: &str) -> Status {

@@ -84,13 +84,26 @@ impl Rest {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = self.gate.authenticator().authenticate(peer, authorization).await?;
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
-        let documents = request.uri().path().starts_with("/openapi/");
-        let accept = negotiate::Accept::parse(request.headers(), documents)?;
-        let incoming = Asked { user, query, accept };
         let path = request.uri().path().to_owned();
-        match parse_path(&path) {
+        let parsed = parse_path(&path);
+        let accept = negotiate::Accept::parse(request.headers(), self.offer(&parsed, &path))?;
+        let incoming = Asked { user, query, accept };
+        match parsed {
             RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
             RequestPath::Plain => self.plain(&request, &incoming, &path),
+        }
+    }
+
+    fn offer(&self, parsed: &RequestPath, path: &str) -> negotiate::Offer {
+        match parsed {
+            RequestPath::Object { target, .. } => {
+                let kinds = self.gate.registry().kinds();
+                let kind = kinds.find(&target.group, &target.version, &target.resource);
+                let is_bare = kind.is_some_and(|kind| !kind.is_stored());
+                if is_bare { negotiate::Offer::Bare } else { negotiate::Offer::Any }
+            }
+            RequestPath::Plain if path.starts_with("/openapi/") => negotiate::Offer::Document,
+            RequestPath::Plain => negotiate::Offer::Any,
         }
     }
 

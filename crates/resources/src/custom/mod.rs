@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::descriptor::ScalePaths;
 use crate::fields::Fields;
 use crate::{Descriptor, Subresource};
-use strategy::Custom;
+use strategy::{Custom, Selectable};
 use structural::Structural;
 
 /// What clients may do to custom resources.
@@ -104,14 +104,17 @@ fn descriptor(
     let has_status = subresources.has("status");
     let scale = scale_paths(subresources.field("scale"));
     let columns = columns::of(version)?;
+    let converts = spec.list("versions").len() > 1;
     let mut selectable = Vec::new();
     for field in version.list("selectableFields") {
         let text = field.text("jsonPath");
-        selectable.push((text.trim_start_matches('.').to_owned(), path(text)?));
+        let shown = text.trim_start_matches('.').to_owned();
+        // Versions may mean different things by one name.
+        let stored = if converts { format!("{name}/{shown}") } else { shown.clone() };
+        selectable.push(Selectable { shown, stored, path: path(text)? });
     }
     let shape = ownership::schema(&format!("{group}/{name}.{kind}"), &structural);
     let api_version = format!("{group}/{name}");
-    let converts = spec.list("versions").len() > 1;
     let headings = columns.iter().map(|column| column.heading.clone()).collect();
     let main = |name: &str| Subresource {
         name: name.to_owned(),
