@@ -83,6 +83,22 @@ struct Walk<'s> {
     seen: BTreeSet<StructId>,
 }
 
+/// A field that every object has, with what `kubectl explain` says of it.
+fn described(name: &str, mut schema: Value) -> Value {
+    let text = match name {
+        "apiVersion" => {
+            "APIVersion defines the version of the schema that the object is written in, as GROUP/VERSION. A server takes the versions that it knows and refuses others."
+        }
+        "kind" => {
+            "Kind says in CamelCase what the object is. The path of a request says it too, and it never changes."
+        }
+        "metadata" => "Name, namespace, labels and what else every object carries.",
+        _ => return schema,
+    };
+    schema["description"] = text.into();
+    schema
+}
+
 impl Walk<'_> {
     fn named(&mut self, name: &str) -> Option<String> {
         let id = self.schema.find(name)?;
@@ -121,19 +137,20 @@ impl Walk<'_> {
     fn documented(&mut self, kind: &Descriptor, document: &Value) {
         let name = definition_of(kind);
         let mut own = document.clone();
-        own["properties"]["apiVersion"] = json!({"type": "string"});
-        own["properties"]["kind"] = json!({"type": "string"});
+        own["properties"]["apiVersion"] = described("apiVersion", json!({"type": "string"}));
+        own["properties"]["kind"] = described("kind", json!({"type": "string"}));
         let meta =
             |walk: &mut Self, name: &str| walk.named(&format!("meta/v1.{name}")).map(|name| reference(&name));
         if let Some(metadata) = meta(self, "ObjectMeta") {
-            own["properties"]["metadata"] = json!({"allOf": [metadata]});
+            own["properties"]["metadata"] = described("metadata", json!({"allOf": [metadata]}));
         }
         let list_meta = meta(self, "ListMeta").unwrap_or_default();
         let list = json!({
             "type": "object", "required": ["items"],
             "properties": {
-                "apiVersion": {"type": "string"}, "kind": {"type": "string"},
-                "metadata": {"allOf": [list_meta]},
+                "apiVersion": described("apiVersion", json!({"type": "string"})),
+                "kind": described("kind", json!({"type": "string"})),
+                "metadata": described("metadata", json!({"allOf": [list_meta]})),
                 "items": {"type": "array", "items": reference(&name)},
             },
         });
@@ -159,8 +176,11 @@ impl Walk<'_> {
         let of = self.schema.get(id);
         let mut properties = Map::new();
         let mut required = Vec::new();
+        // What has a kind is an object of its own.
+        let is_object = of.fields.contains_key("kind") && of.fields.contains_key("metadata");
         for (name, field) in &of.fields {
-            properties.insert(name.clone(), self.field(field));
+            let value = self.field(field);
+            properties.insert(name.clone(), if is_object { described(name, value) } else { value });
             if field.required {
                 required.push(Value::from(name.as_str()));
             }

@@ -120,6 +120,12 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What tells objects that were stored in this very version, by the rules of today:
+    /// they are shown as they are stored, though the kind [converts](Self::converts).
+    fn form(&self) -> Option<&str> {
+        None
+    }
+
     /// What a field of a selector is called among [`Self::selectable`].
     fn stored_field<'n>(&self, name: &'n str) -> std::borrow::Cow<'n, str> {
         name.into()

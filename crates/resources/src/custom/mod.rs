@@ -16,6 +16,7 @@ mod validate;
 pub(crate) use format::fits as has_format;
 pub(crate) use rules::{errors_of as rule_errors, uses_old as rule_uses_old};
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use api::Object;
@@ -135,6 +136,9 @@ fn descriptor(
             ..main("scale")
         });
     }
+    let mut hasher = DefaultHasher::new();
+    document.to_string().hash(&mut hasher);
+    let form = format!("{name}/{:x}", hasher.finish());
     let strategy = Custom {
         rules: rules::Checks::of(&structural),
         structural,
@@ -144,7 +148,7 @@ fn descriptor(
         has_status,
         stored_version: stored_version.to_owned(),
         api_version,
-        converts,
+        form,
     };
     let conversion = spec.field("conversion");
     let conversion = (conversion.text("strategy") == "Webhook").then(|| conversion.field("webhook"));

@@ -26,7 +26,8 @@ pub(super) struct Custom {
     pub(super) has_status: bool,
     pub(super) stored_version: String,
     pub(super) api_version: String,
-    pub(super) converts: bool,
+    /// The version and its schema, in short.
+    pub(super) form: String,
 }
 
 /// A field by which objects are selected.
@@ -164,6 +165,8 @@ impl Strategy for Custom {
 
     fn from_stored(&self, object: &mut Object) {
         object.set("apiVersion", self.api_version.as_str());
+        // The schema may have changed since.
+        prune::prune(object.as_map_mut(), &self.structural, true, "", &mut Vec::new());
         self.default(object);
     }
 
@@ -172,7 +175,11 @@ impl Strategy for Custom {
     }
 
     fn converts(&self) -> bool {
-        self.converts
+        true
+    }
+
+    fn form(&self) -> Option<&str> {
+        Some(&self.form)
     }
 
     fn merges_strategically(&self) -> bool {
