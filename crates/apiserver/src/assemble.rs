@@ -164,11 +164,20 @@ fn tokens(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shell) -> anyho
     Tokens::load(
         &flags.service_account_signing_key_file,
         &flags.service_account_key_file,
-        &flags.service_account_issuer,
+        (&flags.service_account_issuer, keys_url(flags)),
         audiences,
         Arc::clone(cache),
         Arc::clone(&shell.clock),
     )
+}
+
+/// Where the public keys of service account tokens are served.
+fn keys_url(flags: &Flags) -> String {
+    let own = || {
+        let address = SocketAddr::new(flags.advertise_address, flags.secure_port);
+        format!("https://{address}/openid/v1/jwks")
+    };
+    flags.service_account_jwks_uri.clone().unwrap_or_else(own)
 }
 
 fn kubelet_files(flags: &Flags) -> ClientFiles {

@@ -55,6 +55,9 @@ pub struct Flags {
     /// Issuer of service account tokens.
     #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local", value_name = "URL")]
     pub service_account_issuer: String,
+    /// Where verifiers find the public keys of service account tokens; on this server where none is given.
+    #[arg(long, value_name = "URL")]
+    pub service_account_jwks_uri: Option<String>,
     /// Audiences of service account tokens; the issuer where none is given.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub api_audiences: Vec<String>,

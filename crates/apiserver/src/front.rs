@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
+use crate::authn::impersonated;
 use crate::gate::Gate;
 use crate::grpc::Services;
 use crate::rest::{Answer, MAX_BODY, Rest};
@@ -34,6 +35,10 @@ impl Front {
     async fn grpc(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+            Ok(user) => user,
+            Err(status) => return refused(&status),
+        };
+        let user = match impersonated(user, request.headers(), self.gate.authorizer()) {
             Ok(user) => user,
             Err(status) => return refused(&status),
         };

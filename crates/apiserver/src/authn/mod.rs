@@ -2,6 +2,7 @@
 //! token.
 
 mod bootstrap_token;
+mod impersonation;
 mod service_account;
 mod x509;
 
@@ -13,7 +14,8 @@ use daemon::Clock;
 use daemon::server::Peer;
 
 pub use bootstrap_token::{BootstrapTokenError, BootstrapTokens};
-pub use service_account::{Bound, IssuedToken, TokenError, Tokens};
+pub(crate) use impersonation::impersonated;
+pub use service_account::{Bindings, Bound, IssuedToken, TokenError, Tokens};
 
 /// The group of everybody who proved who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";

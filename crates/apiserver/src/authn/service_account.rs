@@ -74,6 +74,17 @@ struct Kubernetes {
     node: Option<Bound>,
 }
 
+/// What a token is worth nothing without, besides its service account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// A pod.
+    pub pod: Option<Bound>,
+    /// A secret.
+    pub secret: Option<Bound>,
+    /// A node: that of the pod, or the node itself.
+    pub node: Option<Bound>,
+}
+
 /// A token just made.
 #[derive(Debug)]
 pub struct IssuedToken {
@@ -86,6 +97,7 @@ pub struct IssuedToken {
 /// Signs and verifies.
 pub struct Tokens {
     issuer: String,
+    keys_url: String,
     audiences: Vec<String>,
     algorithm: Algorithm,
     signing: EncodingKey,
@@ -105,7 +117,7 @@ impl Tokens {
     pub fn load(
         private: &Path,
         public: &Path,
-        issuer: &str,
+        (issuer, keys_url): (&str, String),
         audiences: Vec<String>,
         cache: Arc<WatchCache>,
         clock: Arc<dyn Clock>,
@@ -129,6 +141,7 @@ impl Tokens {
         let issuer = issuer.to_owned();
         Ok(Self {
             issuer,
+            keys_url,
             audiences,
             algorithm,
             signing,
@@ -159,6 +172,24 @@ impl Tokens {
         &self.issuer
     }
 
+    /// Where the public keys are served.
+    #[must_use]
+    pub fn keys_url(&self) -> &str {
+        &self.keys_url
+    }
+
+    /// The name of the signatures' algorithm.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        if self.algorithm == Algorithm::ES256 { "ES256" } else { "RS256" }
+    }
+
+    /// What tells the key from others.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
     /// The public key, PEM.
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
@@ -173,12 +204,11 @@ impl Tokens {
         &self,
         namespace: &str,
         account: Bound,
-        bound: (Option<Bound>, Option<Bound>),
+        bound: Bindings,
         audiences: Vec<String>,
         seconds: i64,
     ) -> Result<IssuedToken, TokenError> {
         let now = self.clock.now().as_second();
-        let (pod, secret) = bound;
         let claims = Claims {
             aud: if audiences.is_empty() { self.audiences.clone() } else { audiences },
             exp: now + seconds,
@@ -190,9 +220,9 @@ impl Tokens {
             kubernetes: Kubernetes {
                 namespace: namespace.to_owned(),
                 serviceaccount: account,
-                pod,
-                secret,
-                node: None,
+                pod: bound.pod,
+                secret: bound.secret,
+                node: bound.node,
             },
         };
         let mut header = Header::new(self.algorithm);
@@ -258,6 +288,13 @@ impl Tokens {
         };
         check("service account", "serviceaccounts", &of.serviceaccount)?;
         of.pod.iter().try_for_each(|pod| check("pod", "pods", pod))?;
+        // A pod's token is good as long as its pod; one of a node alone, as long as the node.
+        if let (None, Some(node)) = (&of.pod, &of.node) {
+            let found = self.cache.resource("", "nodes").get("", &node.name);
+            if found.is_none_or(|object| object.uid() != node.uid) {
+                return Err(TokenError::Unbound { what: "node", name: node.name.clone() });
+            }
+        }
         of.secret.iter().try_for_each(|secret| check("secret", "secrets", secret))
     }
 }
@@ -270,6 +307,13 @@ fn user(claims: &Claims) -> User {
     if let Some(pod) = &of.pod {
         extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.name.clone()]);
         extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod.uid.clone()]);
+    }
+    if let Some(node) = &of.node {
+        extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec![node.name.clone()]);
+        // The node of a pod may not have been known.
+        if !node.uid.is_empty() {
+            extra.insert("authentication.kubernetes.io/node-uid".to_owned(), vec![node.uid.clone()]);
+        }
     }
     User {
         name: claims.sub.clone(),

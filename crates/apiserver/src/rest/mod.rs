@@ -2,6 +2,7 @@
 
 mod answer;
 mod discovery;
+mod issuer;
 mod negotiate;
 mod path;
 mod query;
@@ -18,7 +19,7 @@ use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
-use crate::authn::User;
+use crate::authn::{User, impersonated};
 use crate::authz::Attributes;
 use crate::connect::Connector;
 use crate::gate::Gate;
@@ -83,6 +84,7 @@ impl Rest {
     async fn try_answer(&self, request: Request<Incoming>, peer: &Peer) -> Result<Response<Answer>, Status> {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = self.gate.authenticator().authenticate(peer, authorization).await?;
+        let user = impersonated(user, request.headers(), self.gate.authorizer())?;
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
         let path = request.uri().path().to_owned();
         let parsed = parse_path(&path);
@@ -161,6 +163,16 @@ impl Rest {
             "livez" | "readyz" | "healthz" => Ok(self.health_report(endpoint, &incoming.query)),
             "metrics" => Ok(answer::text(200, self.health.metrics_text())),
             "version" => Ok(json(200, &discovery::version())),
+            _ if path == issuer::CONFIGURATION => {
+                Ok(json(200, &issuer::configuration(self.gate.authenticator().tokens())))
+            }
+            _ if path == issuer::KEYS => {
+                let keys = issuer::keys(self.gate.authenticator().tokens())?;
+                let mut response = json(200, &keys);
+                let media = header::HeaderValue::from_static("application/jwk-set+json");
+                response.headers_mut().insert(header::CONTENT_TYPE, media);
+                Ok(response)
+            }
             _ => self.documents.answer(&self.gate, incoming, path),
         }
     }
