@@ -1,6 +1,6 @@
 //! Puts the API server together; reads like the diagram in the architecture page.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,9 +13,10 @@ use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
 use crate::admission::{Chain, Choice, Parts};
+use crate::aggregation::{self, Aggregation};
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
 use crate::authz::Authorizer;
-use crate::bootstrap::{self, Endpoint};
+use crate::bootstrap::{self, Authentication, Endpoint};
 use crate::cache;
 use crate::config::Flags;
 use crate::connect::{Connector, Kubelets, Outward};
@@ -82,6 +83,8 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     };
     let admission = Chain::new(&choice, &parts);
     let clock = Arc::clone(&shell.clock);
+    let aggregation =
+        Arc::new(Aggregation::new(Arc::clone(&cache), Arc::clone(&outward), proxy_identity(flags)));
     let converter = Arc::new(Converter::new(outward));
     let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, clock, converter);
 
@@ -90,18 +93,17 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
     let gate = Arc::new(Gate::new(registry, authenticator, authorizer));
     let connector = Arc::new(Connector::new(kubelets));
-    let rest =
-        Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
+    let rest = Rest::new(
+        Arc::clone(&gate),
+        shell.health.clone(),
+        shell.shutdown.clone(),
+        Arc::clone(&connector),
+        Arc::clone(&aggregation),
+    );
     let services = Services::new(&gate, &connector, &shell.shutdown);
     let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
 
-    let endpoint = Endpoint { service: own_service, address: flags.advertise_address, port: address.port() };
-    definitions::start(&gate, shell.shutdown.clone());
-    bootstrap::run(&gate, endpoint, shell.shutdown.clone()).await.context("make what every cluster has")?;
-    let stopping = shell.shutdown.clone();
-    shell.health.ready("shutdown", move || {
-        if stopping.has_begun() { Err("the server is stopping".to_owned()) } else { Ok(()) }
-    });
+    settle(&gate, &aggregation, own_service, (flags, address.port()), shell).await?;
     let serving = listeners
         .into_iter()
         .map(|listener| {
@@ -116,6 +118,27 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         })
         .collect();
     Ok(Running { address, serving, store: embedded })
+}
+
+/// Makes what every cluster has, and starts what looks after it.
+async fn settle(
+    gate: &Arc<Gate>,
+    aggregation: &Arc<Aggregation>,
+    service: IpAddr,
+    (flags, port): (&Flags, u16),
+    shell: &Shell,
+) -> anyhow::Result<()> {
+    let endpoint = Endpoint { service, address: flags.advertise_address, port };
+    definitions::start(gate, shell.shutdown.clone());
+    let authentication = Authentication::read(flags)?;
+    let bootstrap = bootstrap::run(gate, endpoint, &authentication, shell.shutdown.clone());
+    bootstrap.await.context("make what every cluster has")?;
+    aggregation::start(aggregation, gate, shell.shutdown.clone());
+    let stopping = shell.shutdown.clone();
+    shell.health.ready("shutdown", move || {
+        if stopping.has_begun() { Err("the server is stopping".to_owned()) } else { Ok(()) }
+    });
+    Ok(())
 }
 
 impl Running {
@@ -178,6 +201,12 @@ fn keys_url(flags: &Flags) -> String {
         format!("https://{address}/openid/v1/jwks")
     };
     flags.service_account_jwks_uri.clone().unwrap_or_else(own)
+}
+
+/// What proves to extension API servers that this is the API server.
+fn proxy_identity(flags: &Flags) -> Option<(Material, Material)> {
+    let file = |path: &Option<std::path::PathBuf>| path.clone().map(Material::File);
+    Some((file(&flags.proxy_client_cert_file)?, file(&flags.proxy_client_key_file)?))
 }
 
 fn kubelet_files(flags: &Flags) -> ClientFiles {

@@ -5,6 +5,7 @@
 //! cache. No rule lives in a front.
 
 pub mod admission;
+mod aggregation;
 mod assemble;
 pub mod authn;
 pub mod authz;

@@ -84,6 +84,49 @@ struct Walk<'s> {
 }
 
 /// A field that every object has, with what `kubectl explain` says of it.
+/// What the fields are for that every object has in its metadata.
+const OF_METADATA: [(&str, &str); 15] = [
+    ("annotations", "Annotations are notes of tools and people, by key. Nothing selects by them."),
+    (
+        "creationTimestamp",
+        "CreationTimestamp is a timestamp, set by the server when the object is made (RFC 3339, UTC). It never changes.",
+    ),
+    (
+        "deletionGracePeriodSeconds",
+        "DeletionGracePeriodSeconds says how many seconds the object has for its end, once it is being deleted. It only becomes shorter.",
+    ),
+    (
+        "deletionTimestamp",
+        "DeletionTimestamp is the time (RFC 3339, UTC) at which the object shall be gone; the server sets it when somebody deletes an object that cannot go at once.",
+    ),
+    (
+        "finalizers",
+        "Finalizers are those who have work to do before the object may go. Each takes its own name away; the object goes with the last one.",
+    ),
+    (
+        "generateName",
+        "GenerateName is what the server begins the name with if there is no name; a random ending makes it unique.",
+    ),
+    ("generation", "Generation counts the changes of what is wanted; changes of the status leave it alone."),
+    ("labels", "Labels are keys and values by which objects are selected."),
+    ("managedFields", "ManagedFields says who set which fields, for server-side apply."),
+    ("name", "Name is unique among the objects of a resource in a namespace. It never changes."),
+    (
+        "namespace",
+        "Namespace is where the name is unique; objects of the whole cluster have none. It never changes.",
+    ),
+    (
+        "ownerReferences",
+        "OwnerReferences are the objects that this one exists for; when all of them are gone, the garbage collector deletes it.",
+    ),
+    (
+        "resourceVersion",
+        "ResourceVersion names this state of the object. It is compared for equality only, and passed back unchanged: a write with an old one fails.",
+    ),
+    ("selfLink", "SelfLink is not used any more."),
+    ("uid", "UID is unique over time and space: an object made again under its old name has another one."),
+];
+
 fn described(name: &str, mut schema: Value) -> Value {
     let text = match name {
         "apiVersion" => {
@@ -92,7 +135,9 @@ fn described(name: &str, mut schema: Value) -> Value {
         "kind" => {
             "Kind says in CamelCase what the object is. The path of a request says it too, and it never changes."
         }
-        "metadata" => "Name, namespace, labels and what else every object carries.",
+        "metadata" => {
+            "Standard object's metadata: name, namespace, labels and what else every object carries."
+        }
         _ => return schema,
     };
     schema["description"] = text.into();
@@ -178,9 +223,16 @@ impl Walk<'_> {
         let mut required = Vec::new();
         // What has a kind is an object of its own.
         let is_object = of.fields.contains_key("kind") && of.fields.contains_key("metadata");
+        let is_metadata = of.name == "meta/v1.ObjectMeta";
         for (name, field) in &of.fields {
-            let value = self.field(field);
-            properties.insert(name.clone(), if is_object { described(name, value) } else { value });
+            let mut value = self.field(field);
+            if is_object {
+                value = described(name, value);
+            }
+            if let Some((_, text)) = OF_METADATA.iter().find(|(one, _)| is_metadata && one == name) {
+                value["description"] = (*text).into();
+            }
+            properties.insert(name.clone(), value);
             if field.required {
                 required.push(Value::from(name.as_str()));
             }

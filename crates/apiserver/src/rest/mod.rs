@@ -19,6 +19,7 @@ use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
+use crate::aggregation::Aggregation;
 use crate::authn::{User, impersonated};
 use crate::authz::Attributes;
 use crate::connect::Connector;
@@ -41,6 +42,7 @@ pub struct Rest {
     pub(crate) shutdown: Shutdown,
     pub(crate) connector: Arc<Connector>,
     pub(crate) documents: Arc<Documents>,
+    aggregation: Arc<Aggregation>,
 }
 
 /// A request that was authenticated.
@@ -68,9 +70,15 @@ impl Asked {
 impl Rest {
     /// A front before a gate.
     #[must_use]
-    pub fn new(gate: Arc<Gate>, health: Health, shutdown: Shutdown, connector: Arc<Connector>) -> Self {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        health: Health,
+        shutdown: Shutdown,
+        connector: Arc<Connector>,
+        aggregation: Arc<Aggregation>,
+    ) -> Self {
         let documents = Arc::new(Documents::default());
-        Self { gate, health, shutdown, connector, documents }
+        Self { gate, health, shutdown, connector, documents, aggregation }
     }
 
     /// Answers one request; errors become a status.
@@ -88,6 +96,11 @@ impl Rest {
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
         let path = request.uri().path().to_owned();
         let parsed = parse_path(&path);
+        if let Some(remote) = self.aggregation.remote(&path) {
+            let attributes = attributes(request.method(), &parsed, &query, &path);
+            self.gate.authorizer().check(&user, &attributes)?;
+            return self.aggregation.forward(&remote, &user, request).await;
+        }
         let accept = negotiate::Accept::parse(request.headers(), self.offer(&parsed, &path))?;
         let incoming = Asked { user, query, accept };
         match parsed {
@@ -142,17 +155,9 @@ impl Rest {
         incoming: &Asked,
         path: &str,
     ) -> Result<Response<Answer>, Status> {
-        let verb = match *request.method() {
-            Method::GET | Method::HEAD => "get",
-            Method::POST => "post",
-            Method::PUT => "put",
-            Method::DELETE => "delete",
-            Method::PATCH => "patch",
-            _ => "options",
-        };
-        let attributes = Attributes { verb: verb.into(), path: path.to_owned(), ..Attributes::default() };
+        let attributes = attributes(request.method(), &RequestPath::Plain, &incoming.query, path);
         self.gate.authorizer().check(&incoming.user, &attributes)?;
-        if verb != "get" {
+        if attributes.verb != "get" {
             return Err(Status::new(
                 api::Reason::MethodNotAllowed,
                 "the server does not allow this method on the requested resource",
@@ -173,7 +178,7 @@ impl Rest {
                 response.headers_mut().insert(header::CONTENT_TYPE, media);
                 Ok(response)
             }
-            _ => self.documents.answer(&self.gate, incoming, path),
+            _ => self.documents.answer(&self.gate, &self.aggregation, incoming, path),
         }
     }
 
@@ -189,6 +194,44 @@ impl Rest {
         let manager = incoming.query.get("fieldManager").map(str::to_owned);
         let from_agent = || agent.and_then(|agent| agent.split('/').next()).unwrap_or("unknown").to_owned();
         Caller { user: Arc::clone(&incoming.user), field_manager: manager.unwrap_or_else(from_agent) }
+    }
+}
+
+/// What a request wants to do, by its method and path alone.
+fn attributes(method: &Method, parsed: &RequestPath, query: &Query, path: &str) -> Attributes {
+    let RequestPath::Object { target, .. } = parsed else {
+        let verb = match *method {
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "post",
+            Method::PUT => "put",
+            Method::DELETE => "delete",
+            Method::PATCH => "patch",
+            _ => "options",
+        };
+        return Attributes { verb: verb.to_owned(), path: path.to_owned(), ..Attributes::default() };
+    };
+    let verb = match (method, target.name.is_empty()) {
+        (&Method::GET | &Method::HEAD, true) if query.flag("watch") => "watch",
+        (&Method::GET | &Method::HEAD, true) => "list",
+        (&Method::GET | &Method::HEAD, false) => "get",
+        (&Method::POST, _) => "create",
+        (&Method::PUT, _) => "update",
+        (&Method::PATCH, _) => "patch",
+        (&Method::DELETE, true) => "deletecollection",
+        (&Method::DELETE, false) => "delete",
+        // Nobody is given a verb that does not exist.
+        _ => "unknown",
+    };
+    let target = target.clone();
+    Attributes {
+        verb: verb.to_owned(),
+        group: target.group,
+        version: target.version,
+        resource: target.resource,
+        subresource: target.subresource,
+        namespace: target.namespace,
+        name: target.name,
+        path: String::new(),
     }
 }
 
