@@ -1,8 +1,10 @@
-//! The Kubernetes protobuf encoding of objects, read with the same schema that
+//! The Kubernetes protobuf encoding of objects, read and written with the schema that
 //! JSON is read with: one table, no generated types.
 //!
 //! The envelope is `k8s\0` and a `runtime.Unknown`; scalar-like types
 //! (quantities, times, int-or-strings) are messages of their own there.
+
+mod encode;
 
 use base64::Engine as _;
 use jiff::Timestamp;
@@ -10,6 +12,8 @@ use serde_json::{Map, Number, Value};
 
 use crate::schema::{Field, Schema, Shape, StructId, conform};
 use crate::time;
+
+pub use encode::{encode, put_event, put_head, seal, seal_head};
 
 const MAGIC: &[u8] = b"k8s\0";
 /// The schemas of definitions, which hold themselves by way of unions.
@@ -29,7 +33,7 @@ pub enum ProtobufError {
     #[error("broken protobuf: {0}")]
     Broken(&'static str),
     /// A field whose encoding is not known here.
-    #[error("field {0} cannot be read from protobuf")]
+    #[error("field {0} cannot be read from protobuf or written to it")]
     Unsupported(String),
 }
 

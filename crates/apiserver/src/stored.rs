@@ -5,7 +5,7 @@
 //! the write that stores it. The header says where it belongs, and it is put in
 //! once, when the object enters the watch cache.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::Object;
 use api::selector::Labels;
@@ -41,6 +41,17 @@ pub struct Stored {
     names: Names,
     /// Whether the store holds it otherwise than it would be written now.
     is_stale: bool,
+    /// Its protobuf encoding, made for the first who asks for it.
+    sealed: OnceLock<Sealed>,
+}
+
+/// An object in protobuf's envelope. Clones share the bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealed {
+    /// All of it.
+    pub(crate) bytes: Bytes,
+    /// The message alone, as lists have it.
+    pub(crate) message: Bytes,
 }
 
 /// Lengths of namespace and name, which stand first in the header.
@@ -177,7 +188,15 @@ impl Stored {
         // The header is copied out so that it does not keep the whole value alive.
         let header = Bytes::copy_from_slice(&header);
         let is_stale = value[0] == STALE;
-        Ok(Arc::new(Self { revision, json, splice: (splice, length), header, names, is_stale }))
+        Ok(Arc::new(Self {
+            revision,
+            json,
+            splice: (splice, length),
+            header,
+            names,
+            is_stale,
+            sealed: OnceLock::new(),
+        }))
     }
 
     /// The same object at another revision: as it was when it was deleted.
@@ -192,6 +211,7 @@ impl Stored {
             header: self.header.clone(),
             names: self.names,
             is_stale: self.is_stale,
+            sealed: OnceLock::new(),
         })
     }
 
@@ -222,6 +242,18 @@ impl Stored {
     pub fn object(&self) -> Result<Object, Corrupt> {
         Object::from_slice(&self.json)
             .map_err(|_| Corrupt { key: self.key_text(), what: "JSON cannot be read" })
+    }
+
+    /// Its protobuf encoding: made once, whoever asks.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(crate) fn sealed<E>(&self, make: impl FnOnce(&[u8]) -> Result<Sealed, E>) -> Result<&Sealed, E> {
+        if let Some(sealed) = self.sealed.get() {
+            return Ok(sealed);
+        }
+        let made = make(&self.json)?;
+        Ok(self.sealed.get_or_init(|| made))
     }
 
     fn key_text(&self) -> String {

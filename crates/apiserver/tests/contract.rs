@@ -149,6 +149,7 @@ async fn check(rest: &Rest, kind: &Descriptor) -> anyhow::Result<()> {
     let none = rest.get(&format!("{path}?fieldSelector=metadata.name%3Dother")).await?.json();
     anyhow::ensure!(none["items"].as_array().map(Vec::len) == Some(0), "list by name: {none}");
     check_table(rest, kind, &one).await?;
+    check_protobuf(rest, kind, &one).await?;
 
     let patched = rest.merge(&one, &json!({"metadata": {"annotations": {"a": "b"}}})).await?;
     anyhow::ensure!(patched.code == 200, "patch: {}", patched.json());
@@ -175,6 +176,44 @@ async fn check_table(rest: &Rest, kind: &Descriptor, one: &str) -> anyhow::Resul
     let cells = table["rows"][0]["cells"].as_array().map(Vec::len);
     anyhow::ensure!(table["kind"] == "Table" && cells == Some(kind.columns.len()), "table: {table}");
     Ok(())
+}
+
+/// The object is the same in protobuf, but for what that has no word for.
+async fn check_protobuf(rest: &Rest, kind: &Descriptor, one: &str) -> anyhow::Result<()> {
+    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    let mut read: [Value; 2] = Default::default();
+    // The server itself reports on some kinds.
+    for _ in 0..3 {
+        let shown = rest.get(one).await?.json();
+        let answer = rest.send(Method::GET, one, &accept, "").await?;
+        anyhow::ensure!(answer.headers["content-type"] == accept[0].1, "protobuf: {:?}", answer.headers);
+        let envelope = api::protobuf::open(&answer.body)?;
+        let mut object = api::protobuf::decode(&kind.shape.0, kind.shape.1, envelope.raw)?;
+        object.insert("apiVersion".to_owned(), envelope.api_version.into());
+        object.insert("kind".to_owned(), envelope.kind.into());
+        read = [without_nothing(shown), without_nothing(object.into())];
+        if read[0] == read[1] {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("in JSON {} in protobuf {}", read[0], read[1])
+}
+
+/// Without empty lists and maps, and nulls.
+fn without_nothing(value: Value) -> Value {
+    let is_something = |value: &Value| {
+        !(value.is_null()
+            || value.as_array().is_some_and(Vec::is_empty)
+            || value.as_object().is_some_and(serde_json::Map::is_empty))
+    };
+    match value {
+        Value::Object(map) => {
+            let map = map.into_iter().map(|(key, value)| (key, without_nothing(value)));
+            Value::Object(map.filter(|(_, value)| is_something(value)).collect())
+        }
+        Value::Array(list) => list.into_iter().map(without_nothing).collect(),
+        other => other,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

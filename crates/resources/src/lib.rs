@@ -25,3 +25,4 @@ mod tables;
 pub use catalogue::Catalogue;
 pub use descriptor::{Column, Descriptor, Subresource};
 pub use strategy::{Part, Strategy};
+pub use tables::{package, schema};

@@ -18,7 +18,8 @@ const RESOURCES: &str = include_str!("../tables/resources.tsv");
 const COLUMNS: &str = include_str!("../tables/columns.tsv");
 
 /// The shape of every built-in type. Read once per process: descriptors share it.
-pub(crate) fn schema() -> Arc<Schema> {
+#[must_use]
+pub fn schema() -> Arc<Schema> {
     static SCHEMA: OnceLock<Arc<Schema>> = OnceLock::new();
     SCHEMA.get_or_init(|| Arc::new(schema::read().schema)).clone()
 }
@@ -32,7 +33,8 @@ fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
 }
 
 /// The package of the schema that holds a group's types: `core/v1`, `rbac/v1`.
-fn package(group: &str, version: &str) -> String {
+#[must_use]
+pub fn package(group: &str, version: &str) -> String {
     let short = match group {
         "" => "core",
         "flowcontrol.apiserver.k8s.io" => "flowcontrol",

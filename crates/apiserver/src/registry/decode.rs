@@ -17,7 +17,7 @@ pub enum MediaType {
     Json,
     /// `application/yaml`.
     Yaml,
-    /// `application/vnd.kubernetes.protobuf`; for bodies only.
+    /// `application/vnd.kubernetes.protobuf`; of built-in kinds only.
     Protobuf,
 }
 
@@ -121,11 +121,7 @@ impl<'a> BodyKind<'a> {
 
 /// The struct of a kind as the API tables name it: the group's first word.
 fn struct_name(of: &BodyKind<'_>) -> String {
-    let package = match of.group {
-        "" => "core",
-        group => group.split('.').next().unwrap_or(group),
-    };
-    format!("{package}/{}.{}", of.version, of.kind)
+    format!("{}.{}", resources::package(of.group, of.version), of.kind)
 }
 
 /// A protobuf body as JSON, by the schema of its kind.

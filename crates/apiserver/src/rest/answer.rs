@@ -1,4 +1,4 @@
-//! Answers: JSON, YAML, text, streams; compressed where it pays.
+//! Answers: JSON, YAML, protobuf, text, streams; compressed where it pays.
 
 use std::io::Write as _;
 
@@ -12,6 +12,7 @@ use hyper::body::Frame;
 use serde::Serialize;
 
 use super::negotiate::Accept;
+use super::protobuf;
 use crate::registry::MediaType;
 
 /// An error inside an answer that is under way.
@@ -33,7 +34,7 @@ pub fn pieces(stream: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
     StreamBody::new(stream.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync()
 }
 
-fn respond(code: u16, content_type: &'static str, body: Answer) -> Response<Answer> {
+pub(super) fn respond(code: u16, content_type: &'static str, body: Answer) -> Response<Answer> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -59,7 +60,11 @@ pub(super) fn text(code: u16, text: String) -> Response<Answer> {
 pub(super) fn encoded(code: u16, accept: &Accept, bytes: Bytes) -> Response<Answer> {
     match accept.media {
         MediaType::Json if accept.gzip && bytes.len() >= COMPRESS_FROM => compressed(code, &bytes),
-        MediaType::Json | MediaType::Protobuf => respond(code, "application/json", full(bytes)),
+        MediaType::Json => respond(code, "application/json", full(bytes)),
+        MediaType::Protobuf => match protobuf::sealed(&bytes) {
+            Ok(sealed) => respond(code, protobuf::MEDIA_TYPE, full(sealed.bytes)),
+            Err(status) => failure(&status),
+        },
         MediaType::Yaml => {
             let value: Result<serde_json::Value, _> = serde_json::from_slice(&bytes);
             match value
@@ -88,9 +93,12 @@ fn compressed(code: u16, bytes: &[u8]) -> Response<Answer> {
     }
 }
 
-/// A streamed JSON answer.
-pub(super) fn streamed(stream: impl Stream<Item = Bytes> + Send + 'static) -> Response<Answer> {
-    respond(200, "application/json", pieces(stream))
+/// A streamed answer.
+pub(super) fn streamed(
+    content_type: &'static str,
+    stream: impl Stream<Item = Bytes> + Send + 'static,
+) -> Response<Answer> {
+    respond(200, content_type, pieces(stream))
 }
 
 /// A status as an answer.

@@ -5,6 +5,7 @@ mod discovery;
 mod issuer;
 mod negotiate;
 mod path;
+mod protobuf;
 mod query;
 mod read;
 mod write;
@@ -114,8 +115,11 @@ impl Rest {
             RequestPath::Object { target, .. } => {
                 let kinds = self.gate.registry().kinds();
                 let kind = kinds.find(&target.group, &target.version, &target.resource);
-                let is_bare = kind.is_some_and(|kind| !kind.is_stored());
-                if is_bare { negotiate::Offer::Bare } else { negotiate::Offer::Any }
+                match kind {
+                    Some(kind) if !kind.is_stored() => negotiate::Offer::Bare,
+                    Some(kind) if kind.strategy.document().is_none() => negotiate::Offer::BuiltIn,
+                    _ => negotiate::Offer::Any,
+                }
             }
             RequestPath::Plain if path.starts_with("/openapi/") => negotiate::Offer::Document,
             RequestPath::Plain => negotiate::Offer::Any,

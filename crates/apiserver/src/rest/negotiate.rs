@@ -3,8 +3,11 @@
 use api::{Reason, Status};
 use http::{HeaderMap, header};
 
+use super::protobuf;
 use crate::openapi::wire;
 use crate::registry::MediaType;
+
+const ACCEPTED: &str = "only the following media types are accepted: application/json, application/yaml";
 
 /// What an answer is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +39,9 @@ pub(crate) struct Accept {
 pub(crate) enum Offer {
     /// Objects in any form, or discovery.
     Any,
-    /// Objects that are never stored, as they are.
+    /// The same, of built-in kinds: they have a protobuf encoding.
+    BuiltIn,
+    /// Built-in objects that are never stored, as they are.
     Bare,
     /// An OpenAPI document.
     Document,
@@ -69,7 +74,10 @@ impl Accept {
             None if !any => Ok(Self { gzip, ..Self::default() }),
             None => Err(Status::new(
                 Reason::NotAcceptable,
-                "only the following media types are accepted: application/json, application/yaml",
+                match offer {
+                    Offer::BuiltIn | Offer::Bare => format!("{ACCEPTED}, {}", protobuf::MEDIA_TYPE),
+                    Offer::Any | Offer::Document => ACCEPTED.to_owned(),
+                },
             )),
         }
     }
@@ -79,7 +87,7 @@ impl Accept {
         let media = match parts.next()? {
             "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
             "application/yaml" | "text/yaml" => MediaType::Yaml,
-            // Of the answers, only OpenAPI documents have a protobuf encoding.
+            protobuf::MEDIA_TYPE if matches!(offer, Offer::BuiltIn | Offer::Bare) => MediaType::Protobuf,
             wire::MEDIA_TYPE | wire::v2::MEDIA_TYPE if offer == Offer::Document => MediaType::Protobuf,
             _ => return None,
         };
@@ -100,7 +108,8 @@ impl Accept {
             ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Form::Discovery,
             _ => return None,
         };
-        if offer == Offer::Bare && form != Form::Object {
+        let is_told_in_json = media == MediaType::Protobuf && matches!(form, Form::Table | Form::Discovery);
+        if is_told_in_json || (offer == Offer::Bare && form != Form::Object) {
             return None;
         }
         Some((Self { media, form, gzip: false }, quality))
@@ -158,7 +167,12 @@ mod tests {
     fn choices() {
         let json = Some(Accept::default());
         let table = Some(Accept { form: Form::Table, ..Accept::default() });
-        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), json);
+        let both = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(accept(both), json);
+        let protobuf = Some(Accept { media: MediaType::Protobuf, ..Accept::default() });
+        assert_eq!((offered(both, Offer::BuiltIn), offered(both, Offer::Bare)), (protobuf, protobuf));
+        let as_table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(offered(as_table, Offer::BuiltIn), None);
         assert_eq!(
             accept(
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"

@@ -10,13 +10,15 @@ use http::Response;
 use resources::Descriptor;
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, encoded, streamed};
+use super::answer::{Answer, encoded, full, respond, streamed};
+use super::protobuf;
 use super::{Asked, Rest};
 use crate::cache::ChangeKind;
 use crate::gate::{Gate, Shown, Target};
-use crate::registry::{Beat, Listed, PacedWatch, View, WatchBatch};
+use crate::registry::{Beat, Listed, MediaType, PacedWatch, View, WatchBatch};
 use crate::stored::Stored;
 
+const JSON: &str = "application/json";
 /// Pieces of a long list on the wire.
 const PIECE: usize = 64 << 10;
 /// How long a watch lives where the client does not say; spread, so that a
@@ -34,6 +36,11 @@ impl Rest {
         }
         let version = asked.query.get("resourceVersion").unwrap_or_default();
         let (kind, shown) = self.gate.get(&asked.user, &target, version).await?;
+        if let (MediaType::Protobuf, Shown::Stored(stored)) = (asked.accept.media, &shown) {
+            let mut view = View::new(kind, asked.shape());
+            let sealed = protobuf::of_stored(&mut view, self.gate.registry(), stored)?;
+            return Ok(respond(200, protobuf::MEDIA_TYPE, full(sealed.bytes)));
+        }
         let bytes = match &shown {
             Shown::Stored(stored) => View::new(kind, asked.shape()).object(self.gate.registry(), stored)?,
             Shown::Made(bytes) => bytes.clone(),
@@ -54,13 +61,19 @@ impl Rest {
             return Ok(encoded(200, &asked.accept, table?));
         }
         let (list_kind, api_version) = view.list_kind();
+        if asked.accept.media == MediaType::Protobuf {
+            let sealed = listed.objects.iter().map(|one| protobuf::of_stored(&mut view, registry, one));
+            let sealed: Vec<_> = sealed.collect::<Result<_, _>>()?;
+            let pieces = protobuf::list((&list_kind, &api_version), &metadata, &sealed)?;
+            return Ok(streamed(protobuf::MEDIA_TYPE, stream::iter(joined(pieces))));
+        }
         let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
             Value::from(list_kind),
             Value::from(api_version)
         );
-        if view.is_plain() && asked.accept.media == crate::registry::MediaType::Json && !asked.accept.gzip {
-            return Ok(streamed(stream::iter(pieces_of(head, listed.objects))));
+        if view.is_plain() && asked.accept.media == MediaType::Json && !asked.accept.gzip {
+            return Ok(streamed(JSON, stream::iter(pieces_of(head, listed.objects))));
         }
         let mut all = BytesMut::from(head.as_bytes());
         for (index, object) in listed.objects.iter().enumerate() {
@@ -85,15 +98,20 @@ impl Rest {
             watch: PacedWatch::new(watch, bookmarks, Some(lifetime), self.shutdown.clone()),
             view: View::new(kind, asked.shape()),
             gate: Arc::clone(&self.gate),
+            media: asked.accept.media,
         };
-        Ok(streamed(stream::unfold(Some(stream), |state| async {
-            let mut state = state?;
-            match state.next().await {
-                Some(Ok(bytes)) => Some((bytes, Some(state))),
-                Some(Err(status)) => Some((frame("ERROR", &status.to_bytes()), None)),
-                None => None,
-            }
-        })))
+        let content_type = if asked.accept.media == MediaType::Protobuf { protobuf::STREAM } else { JSON };
+        Ok(streamed(
+            content_type,
+            stream::unfold(Some(stream), |state| async {
+                let mut state = state?;
+                match state.next().await {
+                    Some(Ok(bytes)) => Some((bytes, Some(state))),
+                    Some(Err(status)) => Some((state.frame("ERROR", status.to_bytes().into()), None)),
+                    None => None,
+                }
+            }),
+        ))
     }
 }
 
@@ -137,13 +155,20 @@ fn pieces_of(head: String, objects: Vec<Arc<Stored>>) -> impl Iterator<Item = By
     })
 }
 
-fn frame(kind: &str, object: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(object.len() + 40);
-    put_frame(&mut out, kind, object);
-    out.freeze()
+/// Small pieces put together, so that the wire gets fewer of them.
+fn joined(pieces: Vec<Bytes>) -> impl Iterator<Item = Bytes> + Send {
+    let mut pieces = pieces.into_iter();
+    std::iter::from_fn(move || {
+        let mut joined = BytesMut::from(&pieces.next()?[..]);
+        while joined.len() < PIECE {
+            let Some(piece) = pieces.next() else { break };
+            joined.extend_from_slice(&piece);
+        }
+        Some(joined.freeze())
+    })
 }
 
-fn put_frame(out: &mut BytesMut, kind: &str, object: &[u8]) {
+fn put_frame(out: &mut Vec<u8>, kind: &str, object: &[u8]) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
@@ -156,31 +181,55 @@ struct WatchFrames {
     watch: PacedWatch,
     view: View,
     gate: Arc<Gate>,
+    media: MediaType,
 }
 
 impl WatchFrames {
     async fn next(&mut self) -> Option<Result<Bytes, Status>> {
         Some(match self.watch.next().await? {
             Ok(Beat::Changes(batch)) => self.frames(&batch),
-            Ok(Beat::Bookmark(revision)) => Ok(frame("BOOKMARK", &self.view.bookmark(revision, false))),
+            Ok(Beat::Bookmark(revision)) => Ok(self.frame("BOOKMARK", self.view.bookmark(revision, false))),
             Err(status) => Err(status),
         })
     }
 
     fn frames(&mut self, batch: &WatchBatch) -> Result<Bytes, Status> {
         let size: usize = batch.items.iter().map(|item| item.object.json.len() + 40).sum();
-        let mut out = BytesMut::with_capacity(size);
+        let mut out = Vec::with_capacity(size);
         for item in &batch.items {
             let kind = match item.kind {
                 ChangeKind::Added => "ADDED",
                 ChangeKind::Modified => "MODIFIED",
                 ChangeKind::Deleted => "DELETED",
             };
-            put_frame(&mut out, kind, &self.view.object(self.gate.registry(), &item.object)?);
+            let registry = self.gate.registry();
+            if self.media == MediaType::Protobuf {
+                let sealed = protobuf::of_stored(&mut self.view, registry, &item.object)?;
+                protobuf::put_frame(&mut out, kind, &sealed);
+            } else {
+                put_frame(&mut out, kind, &self.view.object(registry, &item.object)?);
+            }
         }
         if batch.initial_end {
-            put_frame(&mut out, "BOOKMARK", &self.view.bookmark(batch.revision, true));
+            self.put(&mut out, "BOOKMARK", &self.view.bookmark(batch.revision, true));
         }
-        Ok(out.freeze())
+        Ok(out.into())
+    }
+
+    fn frame(&self, kind: &str, object: Bytes) -> Bytes {
+        let mut out = Vec::with_capacity(object.len() + 40);
+        self.put(&mut out, kind, &object);
+        out.into()
+    }
+
+    /// Puts an object that is not stored.
+    fn put(&self, out: &mut Vec<u8>, kind: &str, object: &Bytes) {
+        if self.media != MediaType::Protobuf {
+            return put_frame(out, kind, object);
+        }
+        match protobuf::sealed(object) {
+            Ok(sealed) => protobuf::put_frame(out, kind, &sealed),
+            Err(error) => tracing::error!(%error, "an event of a watch has no protobuf encoding"),
+        }
     }
 }

@@ -138,10 +138,8 @@ fn flatten(schema: &mut Schema, mut inlined: Vec<(StructId, StructId, Option<u32
                 owner.nested_proto.push(NestedProto { number, of });
             }
             for (name, mut field) in fields {
-                if number.is_none() {
-                    // kind and apiVersion travel in protobuf's envelope.
-                    field.proto = None;
-                }
+                // Protobuf nests it; kind and apiVersion travel in the envelope.
+                field.proto = None;
                 owner.fields.entry(name).or_insert(field);
             }
         }
