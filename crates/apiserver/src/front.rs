@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
+use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::grpc::Services;
 use crate::rest::{Answer, MAX_BODY, Rest};
@@ -37,7 +38,10 @@ impl Front {
             Ok(user) => user,
             Err(status) => return refused(&status),
         };
-        request.extensions_mut().insert(user);
+        match Sender::new(user, request.headers_mut()) {
+            Ok(sender) => request.extensions_mut().insert(sender),
+            Err(status) => return refused(&status),
+        };
         let request = request.map(tonic::body::Body::new);
         // The generated services never fail: errors are answers.
         let answered = if request.uri().path().starts_with("/corten.node.") {

@@ -35,6 +35,23 @@ pub struct Target {
     pub name: String,
 }
 
+impl Target {
+    /// What a request asks that does `verb` to this.
+    #[must_use]
+    pub fn asks(&self, verb: &str) -> Attributes {
+        Attributes {
+            verb: verb.to_owned(),
+            group: self.group.clone(),
+            version: self.version.clone(),
+            resource: self.resource.clone(),
+            subresource: self.subresource.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            path: String::new(),
+        }
+    }
+}
+
 /// A body as it came.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'a> {
@@ -126,16 +143,7 @@ impl Gate {
     /// # Errors
     /// No such resource, no such verb, or forbidden.
     pub fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
-        let attributes = Attributes {
-            verb: verb.to_owned(),
-            group: target.group.clone(),
-            version: target.version.clone(),
-            resource: target.resource.clone(),
-            subresource: target.subresource.clone(),
-            namespace: target.namespace.clone(),
-            name: target.name.clone(),
-            path: String::new(),
-        };
+        let attributes = target.asks(verb);
         // Forbidden comes before not found: what exists is not for everybody to know.
         self.authorizer.check(user, &attributes)?;
         let kind = self

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use apiserver::config::Flags;
-use client::kubeconfig::Material;
+use client::kubeconfig::{Impersonation, Material};
 use client::{Client, Session};
 use daemon::{Clock as _, Shell, SystemClock};
 use kubeadm::pki::{Authority, Folder, Pair, Subject};
@@ -104,6 +104,7 @@ impl ControlPlane {
             server_name: None,
             identity: pair.map(|pair| (bytes(&pair.certificate), bytes(&pair.key))),
             token: token.map(bytes),
+            impersonation: Impersonation::default(),
             namespace: "default".to_owned(),
         }
     }

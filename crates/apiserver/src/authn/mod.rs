@@ -19,6 +19,10 @@ pub use service_account::{Bound, IssuedToken, TokenError, Tokens};
 pub const AUTHENTICATED: &str = "system:authenticated";
 /// The group of everybody else.
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The group of all nodes.
+pub const NODES: &str = "system:nodes";
+/// Whoever did not say who they are.
+pub const ANONYMOUS: &str = "system:anonymous";
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
 
@@ -39,7 +43,7 @@ impl User {
     /// Nobody in particular.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
+        Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
     }
 
     /// Whether the user is in a group.
@@ -51,8 +55,17 @@ impl User {
     /// The node that the user is, if it is one.
     #[must_use]
     pub fn node(&self) -> Option<&str> {
-        self.name.strip_prefix("system:node:").filter(|_| self.is_in("system:nodes"))
+        self.name.strip_prefix("system:node:").filter(|_| self.is_in(NODES))
     }
+}
+
+/// The namespace and name of the service account that a user name is.
+#[must_use]
+pub fn service_account_of(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let is_one = resources::names::dns_label(namespace, false).is_empty()
+        && resources::names::dns_subdomain(name, false).is_empty();
+    is_one.then_some((namespace, name))
 }
 
 /// Why a bearer token is refused; for the log only.

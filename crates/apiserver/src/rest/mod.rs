@@ -1,6 +1,7 @@
 //! The REST front: the Kubernetes HTTP API, translated into the gate's calls.
 
 mod answer;
+mod asks;
 mod discovery;
 mod negotiate;
 mod path;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
+use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::registry::{Caller, IncludeObject, Shape};
 use negotiate::Form;
@@ -80,17 +82,25 @@ impl Rest {
         }
     }
 
-    async fn try_answer(&self, request: Request<Incoming>, peer: &Peer) -> Result<Response<Answer>, Status> {
+    async fn try_answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Response<Answer>, Status> {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = self.gate.authenticator().authenticate(peer, authorization).await?;
+        let sender = Sender::new(user, request.headers_mut())?;
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
+        let path = request.uri().path().to_owned();
+        let parsed = parse_path(&path);
+        let asked = asks::asks(request.method(), &path, &parsed, &query);
+        let entered = self.gate.enter(&sender, &asked).await?;
         let documents = request.uri().path().starts_with("/openapi/");
         let accept = negotiate::Accept::parse(request.headers(), documents)?;
-        let incoming = Asked { user, query, accept };
-        let path = request.uri().path().to_owned();
-        match parse_path(&path) {
+        let incoming = Asked { user: entered.user, query, accept };
+        match parsed {
             RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
-            RequestPath::Plain => self.plain(&request, &incoming, &path),
+            RequestPath::Plain => self.plain(&asked, &incoming),
         }
     }
 
@@ -121,23 +131,10 @@ impl Rest {
     }
 
     /// Paths that are about no resource: health, version, discovery, documents.
-    fn plain(
-        &self,
-        request: &Request<Incoming>,
-        incoming: &Asked,
-        path: &str,
-    ) -> Result<Response<Answer>, Status> {
-        let verb = match *request.method() {
-            Method::GET | Method::HEAD => "get",
-            Method::POST => "post",
-            Method::PUT => "put",
-            Method::DELETE => "delete",
-            Method::PATCH => "patch",
-            _ => "options",
-        };
-        let attributes = Attributes { verb: verb.into(), path: path.to_owned(), ..Attributes::default() };
-        self.gate.authorizer().check(&incoming.user, &attributes)?;
-        if verb != "get" {
+    fn plain(&self, asked: &Attributes, incoming: &Asked) -> Result<Response<Answer>, Status> {
+        let path = asked.path.as_str();
+        self.gate.authorizer().check(&incoming.user, asked)?;
+        if asked.verb != "get" {
             return Err(Status::new(
                 api::Reason::MethodNotAllowed,
                 "the server does not allow this method on the requested resource",
