@@ -21,6 +21,8 @@ use crate::config::Flags;
 use crate::connect::{Connector, Kubelets, Outward};
 use crate::conversion::Converter;
 use crate::definitions;
+use crate::entry::{Doors, Limit};
+use crate::flow::{self, FlowControl, InFlight};
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::grpc::Services;
@@ -87,7 +89,8 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
     let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
     let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
-    let gate = Arc::new(Gate::new(registry, authenticator, authorizer));
+    let flow = flow_control(flags, &cache, shell)?;
+    let gate = Arc::new(Gate::new(registry, authenticator, authorizer, Doors { limit: limit(flags, &flow) }));
     let connector = Arc::new(Connector::new(kubelets));
     let rest =
         Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
@@ -97,6 +100,9 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let endpoint = Endpoint { service: own_service, address: flags.advertise_address, port: address.port() };
     definitions::start(&gate, shell.shutdown.clone());
     bootstrap::run(&gate, endpoint, shell.shutdown.clone()).await.context("make what every cluster has")?;
+    if let Some(flow) = &flow {
+        flow::start(flow, &gate, shell.shutdown.clone()).await?;
+    }
     let stopping = shell.shutdown.clone();
     shell.health.ready("shutdown", move || {
         if stopping.has_begun() { Err("the server is stopping".to_owned()) } else { Ok(()) }
@@ -156,6 +162,35 @@ fn tokens(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shell) -> anyho
         Arc::clone(cache),
         Arc::clone(&shell.clock),
     )
+}
+
+fn flow_control(
+    flags: &Flags,
+    cache: &Arc<cache::WatchCache>,
+    shell: &Shell,
+) -> anyhow::Result<Option<Arc<FlowControl>>> {
+    if !flags.enable_priority_and_fairness {
+        return Ok(None);
+    }
+    let seats = u64::from(flags.max_requests_inflight) + u64::from(flags.max_mutating_requests_inflight);
+    anyhow::ensure!(
+        seats > 0,
+        "--max-requests-inflight and --max-mutating-requests-inflight must not both be 0 with priority and fairness"
+    );
+    let flow = FlowControl::new(Arc::clone(cache), seats, Arc::clone(&shell.clock));
+    shell.health.metrics(|registry| flow.register(registry));
+    Ok(Some(flow))
+}
+
+fn limit(flags: &Flags, flow: &Option<Arc<FlowControl>>) -> Limit {
+    let count = |flag: u32| usize::try_from(flag).unwrap_or(usize::MAX);
+    match flow {
+        Some(flow) => Limit::Fair(Arc::clone(flow)),
+        None => Limit::Plain(InFlight::new(
+            count(flags.max_requests_inflight),
+            count(flags.max_mutating_requests_inflight),
+        )),
+    }
 }
 
 fn kubelet_files(flags: &Flags) -> ClientFiles {

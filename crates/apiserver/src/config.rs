@@ -70,6 +70,16 @@ pub struct Flags {
     /// Range of node ports.
     #[arg(long, default_value = "30000-32767", value_parser = port_range, value_name = "FIRST-LAST")]
     pub service_node_port_range: RangeInclusive<u16>,
+    /// Let requests in by their flow schemas and priority levels.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_priority_and_fairness: bool,
+    /// Requests at once that read; with priority and fairness, a part of the seats that
+    /// all requests share.
+    #[arg(long, default_value_t = 400, value_name = "COUNT")]
+    pub max_requests_inflight: u32,
+    /// Requests at once that write; likewise.
+    #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    pub max_mutating_requests_inflight: u32,
     /// Admission plugins to run beside those that run by themselves.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub enable_admission_plugins: Vec<String>,

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::authn::{Authenticator, User};
 use crate::authz::{Attributes, Authorizer};
+use crate::entry::Doors;
 use crate::registry::{
     Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed,
     MediaType, Owners, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
@@ -76,6 +77,7 @@ pub struct Gate {
     registry: Registry,
     authenticator: Authenticator,
     authorizer: Arc<Authorizer>,
+    doors: Doors,
 }
 
 /// A target that was found and allowed.
@@ -116,8 +118,19 @@ impl Allowed {
 impl Gate {
     /// A gate before a registry.
     #[must_use]
-    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Arc<Authorizer>) -> Self {
-        Self { registry, authenticator, authorizer }
+    pub const fn new(
+        registry: Registry,
+        authenticator: Authenticator,
+        authorizer: Arc<Authorizer>,
+        doors: Doors,
+    ) -> Self {
+        Self { registry, authenticator, authorizer, doors }
+    }
+
+    /// What lets requests in.
+    #[must_use]
+    pub const fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// The registry.

@@ -15,6 +15,7 @@ pub mod connect;
 mod conversion;
 mod definitions;
 pub mod entry;
+pub mod flow;
 pub mod front;
 pub mod gate;
 pub mod grpc;

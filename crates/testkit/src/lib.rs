@@ -27,6 +27,8 @@ pub struct ControlPlane {
     shell: Shell,
     running: Option<apiserver::Running>,
     server: String,
+    /// Flags beside the usual ones.
+    flags: Vec<String>,
 }
 
 impl ControlPlane {
@@ -35,12 +37,21 @@ impl ControlPlane {
     /// # Errors
     /// It cannot be started.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// Starts one with further flags, which may name files in its folder.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start_with(flags: impl FnOnce(&Path) -> Vec<String>) -> anyhow::Result<Self> {
         daemon::tls::install_crypto();
         let folder = tempfile::tempdir().context("make a temporary folder")?;
         let authority = credentials(folder.path())?;
-        let (shell, running) = launch(folder.path()).await?;
+        let flags = flags(folder.path());
+        let (shell, running) = launch(folder.path(), &flags).await?;
         let server = format!("https://{}", running.address);
-        Ok(Self { folder, authority, shell, running: Some(running), server })
+        Ok(Self { folder, authority, shell, running: Some(running), server, flags })
     }
 
     /// Stops the server and starts it again on the same data; its port changes.
@@ -49,7 +60,7 @@ impl ControlPlane {
     /// It cannot be stopped or started.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.stop().await?;
-        let (shell, running) = launch(self.folder.path()).await?;
+        let (shell, running) = launch(self.folder.path(), &self.flags).await?;
         self.server = format!("https://{}", running.address);
         (self.shell, self.running) = (shell, Some(running));
         Ok(())
@@ -148,7 +159,7 @@ fn credentials(folder: &Path) -> anyhow::Result<Authority> {
     Ok(authority)
 }
 
-async fn launch(folder: &Path) -> anyhow::Result<(Shell, apiserver::Running)> {
+async fn launch(folder: &Path, more: &[String]) -> anyhow::Result<(Shell, apiserver::Running)> {
     let pki = |name: &str| folder.join("pki").join(name).display().to_string();
     let flags: Flags = daemon::config::parse_from(
         [
@@ -169,6 +180,7 @@ async fn launch(folder: &Path) -> anyhow::Result<(Shell, apiserver::Running)> {
             format!("--kubelet-client-key={}", pki("apiserver-kubelet-client.key")),
         ]
         .into_iter()
+        .chain(more.iter().cloned())
         .map(Into::into)
         .collect(),
     )?;

@@ -18,6 +18,7 @@ use wire::node::{
 use super::sender_of;
 use crate::connect::{Connector, Located};
 use crate::entry::Sender;
+use crate::flow::Reading;
 use crate::gate::{Gate, Target};
 use crate::registry::Caller;
 
@@ -60,10 +61,11 @@ impl NodeFront {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
         };
-        let entered = self.gate.enter(sender, &target.asks(verb)).await.map_err(refused)?;
+        let entered = self.gate.enter(sender, &target.asks(verb), Reading::default()).await;
+        let entered = entered.map_err(|turned| refused(turned.into()))?;
         let allowed = self.gate.allow(&entered.user, verb, &target).map_err(refused)?;
         if subresource != "log" {
-            let caller = Caller { user: entered.user, field_manager: String::new() };
+            let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
             self.gate.admit_connection(&caller, &allowed, options).await.map_err(refused)?;
         }
         self.connector.locate(&self.gate, &allowed.address).await.map_err(refused)

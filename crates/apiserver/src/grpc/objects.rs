@@ -17,6 +17,7 @@ use super::sender_of;
 use crate::authz::Attributes;
 use crate::cache::ChangeKind;
 use crate::entry::{Entered, Sender};
+use crate::flow::Reading;
 use crate::gate::{Body, Gate, Shown, Target, field_selector, label_selector};
 use crate::registry::{
     Beat, Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching,
@@ -44,7 +45,17 @@ impl ObjectsFront {
     }
 
     async fn enter(&self, sender: &Sender, ask: &Attributes) -> Result<Entered, tonic::Status> {
-        self.gate.enter(sender, ask).await.map_err(refused)
+        self.enter_reading(sender, ask, Reading::default()).await
+    }
+
+    /// Lets in what reads many objects.
+    async fn enter_reading(
+        &self,
+        sender: &Sender,
+        ask: &Attributes,
+        reading: Reading,
+    ) -> Result<Entered, tonic::Status> {
+        self.gate.enter(sender, ask, reading).await.map_err(|turned| refused(turned.into()))
     }
 
     /// Lets a read of a path in.
@@ -131,11 +142,13 @@ impl Objects for ObjectsFront {
         let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
-        let entered = self.enter(&sender, &target.asks("list")).await?;
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let reading = Reading { limit, ..Reading::default() };
+        let entered = self.enter_reading(&sender, &target.asks("list"), reading).await?;
         let query = ListQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
-            limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
+            limit,
             continue_token: request.continue_token,
             resource_version: request.resource_version,
             matching: matching(&request.resource_version_match)?,
@@ -161,7 +174,10 @@ impl Objects for ObjectsFront {
         let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target.clone())?;
-        let entered = self.enter(&sender, &target.asks("watch")).await?;
+        let sends_initial =
+            request.send_initial_events || matches!(request.resource_version.as_str(), "" | "0");
+        let reading = Reading { limit: 0, sends_initial };
+        let entered = self.enter_reading(&sender, &target.asks("watch"), reading).await?;
         let query = WatchQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
@@ -193,7 +209,7 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("create")).await?;
-        let caller = Caller { user: entered.user, field_manager: request.field_manager.clone() };
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let body = Body {
             media: MediaType::Json,
             bytes: &request.json,
@@ -207,7 +223,7 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("update")).await?;
-        let caller = Caller { user: entered.user, field_manager: request.field_manager.clone() };
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let body = Body {
             media: MediaType::Json,
             bytes: &request.json,
@@ -240,7 +256,7 @@ impl Objects for ObjectsFront {
         };
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("patch")).await?;
-        let caller = Caller { user: entered.user, field_manager: request.field_manager.clone() };
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let options = UpdateOptions {
             dry_run: request.dry_run,
             field_validation: validation(request.field_validation),
@@ -254,7 +270,7 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("delete")).await?;
-        let caller = Caller { user: entered.user, field_manager: String::new() };
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
         let options: DeleteOptions =
             decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         match self.gate.delete(&caller, &target, &options).await.map_err(refused)? {
@@ -268,7 +284,7 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("deletecollection")).await?;
-        let caller = Caller { user: entered.user, field_manager: String::new() };
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
         let options: DeleteOptions =
             decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         let query = ListQuery {

@@ -5,13 +5,14 @@ use std::io::Write as _;
 use api::Status;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use serde::Serialize;
 
 use super::negotiate::Accept;
+use crate::flow::{Busy, Flow, TOO_MANY};
 use crate::registry::MediaType;
 
 /// An error inside an answer that is under way.
@@ -101,6 +102,27 @@ pub fn failure(status: &Status) -> Response<Answer> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
     }
     response
+}
+
+/// The answer to a request for which there is no room, as upstream has it: text.
+pub(super) fn busy(busy: &Busy) -> Response<Answer> {
+    let mut response = text(429, format!("{TOO_MANY}\n"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(busy.retry_after));
+    if busy.flow != Flow::default() {
+        tell_flow(&mut response, &busy.flow);
+    }
+    response
+}
+
+/// Says in an answer to which flow its request belonged.
+pub(super) fn tell_flow(response: &mut Response<Answer>, flow: &Flow) {
+    for (name, uid) in
+        [("x-kubernetes-pf-flowschema-uid", &flow.schema), ("x-kubernetes-pf-prioritylevel-uid", &flow.level)]
+    {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// Puts warnings on an answer, as RFC 7234 and client-go have them.

@@ -6,6 +6,7 @@ use http::Method;
 use super::path::RequestPath;
 use super::query::Query;
 use crate::authz::Attributes;
+use crate::flow::Reading;
 
 /// What a request asks.
 pub(super) fn asks(method: &Method, path: &str, parsed: &RequestPath, query: &Query) -> Attributes {
@@ -35,6 +36,14 @@ pub(super) fn asks(method: &Method, path: &str, parsed: &RequestPath, query: &Qu
         name.unwrap_or_default().clone_into(&mut asked.name);
     }
     asked
+}
+
+/// What the query says of how much a list or watch reads.
+pub(super) fn reading(query: &Query) -> Reading {
+    let limit = query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let from = query.get("resourceVersion").unwrap_or_default();
+    let sends_initial = query.flag("sendInitialEvents") || matches!(from, "" | "0");
+    Reading { limit, sends_initial }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
-use crate::entry::Sender;
+use crate::entry::{Sender, Turned};
 use crate::gate::Gate;
 use crate::registry::{Caller, IncludeObject, Shape};
 use negotiate::Form;
@@ -94,14 +94,23 @@ impl Rest {
         let path = request.uri().path().to_owned();
         let parsed = parse_path(&path);
         let asked = asks::asks(request.method(), &path, &parsed, &query);
-        let entered = self.gate.enter(&sender, &asked).await?;
+        let entered = match self.gate.enter(&sender, &asked, asks::reading(&query)).await {
+            Ok(entered) => entered,
+            Err(Turned::Refused(status)) => return Err(*status),
+            Err(Turned::Busy(busy)) => return Ok(answer::busy(&busy)),
+        };
         let documents = request.uri().path().starts_with("/openapi/");
         let accept = negotiate::Accept::parse(request.headers(), documents)?;
-        let incoming = Asked { user: entered.user, query, accept };
-        match parsed {
+        let incoming = Asked { user: Arc::clone(&entered.user), query, accept };
+        let answered = match parsed {
             RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
             RequestPath::Plain => self.plain(&asked, &incoming),
+        };
+        let mut response = answered.unwrap_or_else(|status| failure(&status));
+        if let Some(flow) = entered.flow() {
+            answer::tell_flow(&mut response, &flow);
         }
+        Ok(response)
     }
 
     async fn object(
