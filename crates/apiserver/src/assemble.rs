@@ -13,6 +13,7 @@ use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
 use crate::admission::{Chain, Choice, Parts};
+use crate::audit::Audit;
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
 use crate::authz::Authorizer;
 use crate::bootstrap::{self, Endpoint};
@@ -36,6 +37,7 @@ pub struct Running {
     pub address: SocketAddr,
     serving: Vec<tokio::task::JoinHandle<()>>,
     store: Arc<Embedded>,
+    audit: Option<Arc<Audit>>,
 }
 
 /// Starts the API server and returns when it is ready.
@@ -90,7 +92,9 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
     let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
     let flow = flow_control(flags, &cache, shell)?;
-    let gate = Arc::new(Gate::new(registry, authenticator, authorizer, Doors { limit: limit(flags, &flow) }));
+    let audit = flags.audit.open(&shell.clock, |register| shell.health.metrics(register))?;
+    let doors = Doors { limit: limit(flags, &flow), audit: audit.clone() };
+    let gate = Arc::new(Gate::new(registry, authenticator, authorizer, doors));
     let connector = Arc::new(Connector::new(kubelets));
     let rest =
         Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
@@ -120,7 +124,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
             tasks::spawn("serve", serving)
         })
         .collect();
-    Ok(Running { address, serving, store: embedded })
+    Ok(Running { address, serving, store: embedded, audit })
 }
 
 impl Running {
@@ -131,6 +135,9 @@ impl Running {
     pub async fn finished(self) -> anyhow::Result<()> {
         for serving in self.serving {
             serving.await.context("a listener ended badly")?;
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush().await;
         }
         self.store.close().await.context("close the store")
     }

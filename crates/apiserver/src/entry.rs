@@ -1,11 +1,12 @@
 //! What a request passes between authentication and its verb, the same in both
-//! fronts: it becomes whom it impersonates, and waits until there is room for it.
+//! fronts: it is recorded, becomes whom it impersonates, and waits until there is room for it.
 
 use std::sync::Arc;
 
 use api::Status;
 use http::HeaderMap;
 
+use crate::audit::{self, Audit};
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::flow::{Busy, Flow, FlowControl, InFlight, Place, Reading, Seat};
@@ -16,6 +17,8 @@ use crate::impersonation;
 pub struct Doors {
     /// How many at once.
     pub limit: Limit,
+    /// What is recorded of them.
+    pub audit: Option<Arc<Audit>>,
 }
 
 /// How requests are limited.
@@ -103,6 +106,7 @@ impl Gate {
         ask: &Attributes,
         reading: Reading,
     ) -> Result<Entered, Turned> {
+        audit::begin(&sender.user, ask).await?;
         let user = match &sender.wanted {
             None => Arc::clone(&sender.user),
             Some(wanted) => self.become_wanted(&sender.user, wanted, ask).await?,
@@ -124,6 +128,7 @@ impl Gate {
         let allowed = impersonation::check(self.authorizer(), user, wanted, ask).await?;
         let (wanted, constraint) = (&allowed.user.name, allowed.constraint);
         tracing::debug!(user = user.name, wanted, constraint, "impersonates");
+        audit::impersonated(&allowed.user, constraint);
         Ok(Arc::new(allowed.user))
     }
 }

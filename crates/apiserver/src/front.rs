@@ -10,6 +10,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
+use crate::audit;
+use crate::authz::Attributes;
 use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::grpc::Services;
@@ -36,7 +38,13 @@ impl Front {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = match self.gate.authenticator().authenticate(peer, authorization).await {
             Ok(user) => user,
-            Err(status) => return refused(&status),
+            Err(status) => {
+                // What it asks is in its body, which nobody reads for a stranger.
+                let path = request.uri().path().to_owned();
+                let ask = Attributes { verb: "post".to_owned(), path, ..Attributes::default() };
+                audit::unauthenticated(&ask, authorization.is_some());
+                return refused(&status);
+            }
         };
         match Sender::new(user, request.headers_mut()) {
             Ok(sender) => request.extensions_mut().insert(sender),
@@ -57,7 +65,17 @@ impl Front {
     }
 }
 
+impl Front {
+    async fn route(&self, request: Request<Incoming>, peer: &Peer, is_grpc: bool) -> Response<Answer> {
+        if is_grpc {
+            return self.grpc(request, peer).await;
+        }
+        Arc::clone(&self.rest).answer(request, peer).await
+    }
+}
+
 fn refused(status: &Status) -> Response<Answer> {
+    audit::failed(status);
     to_grpc(status).into_http::<tonic::body::Body>().map(boxed)
 }
 
@@ -77,9 +95,13 @@ impl Service for Front {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Answer> {
         let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
-            return self.grpc(request, &peer).await;
-        }
-        Arc::clone(&self.rest).answer(request, &peer).await
+        let is_grpc = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
+        let Some(audit) = self.gate.doors().audit.clone() else {
+            return self.route(request, &peer, is_grpc).await;
+        };
+        let headers = request.headers().clone();
+        let uri = request.uri().path_and_query().filter(|_| !is_grpc).map(ToString::to_string);
+        let answering = self.route(request, &peer, is_grpc);
+        audit.follow(&headers, &uri.unwrap_or_default(), peer.address, answering).await
     }
 }

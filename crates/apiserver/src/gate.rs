@@ -9,12 +9,13 @@ use resources::descriptor::ScalePaths;
 use resources::{Descriptor, Part, Subresource};
 use serde_json::Value;
 
+use crate::audit;
 use crate::authn::{Authenticator, User};
 use crate::authz::{Attributes, Authorizer};
 use crate::entry::Doors;
 use crate::registry::{
-    Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed,
-    MediaType, Owners, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
+    Address, BodyKind, Caller, CreateOptions, Decoded, DeleteOptions, Deleted, FieldValidation, ListQuery,
+    Listed, MediaType, Owners, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
 };
 use crate::stored::Stored;
 use crate::{reviews, scale};
@@ -221,8 +222,11 @@ impl Gate {
         let kind = Arc::clone(&allowed.address.kind);
         if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
             let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
-            return Ok((kind, Shown::Made(scale::of(&object, paths).to_vec().into())));
+            let made = Bytes::from(scale::of(&object, paths).to_vec());
+            audit::response_object(200, || made.clone());
+            return Ok((kind, Shown::Made(made)));
         }
+        audit::response_object(200, || stored.json.clone());
         Ok((kind, Shown::Stored(stored)))
     }
 
@@ -240,6 +244,7 @@ impl Gate {
         let allowed = self.allow(user, "list", &target)?;
         let address = Address { name: String::new(), ..allowed.address };
         let listed = self.registry.list(&address, query).await?;
+        audit::response_object(200, || list_json(&address.kind, &listed));
         Ok((address.kind, listed))
     }
 
@@ -274,9 +279,21 @@ impl Gate {
         let allowed = self.allow(&caller.user, "create", target)?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
+        audit::request_object(&decoded.object);
+        self.create_decoded(caller, target, &allowed, decoded, dry_run).await.inspect(tell)
+    }
+
+    async fn create_decoded(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        allowed: &Allowed,
+        decoded: Decoded,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
         if let Some(subresource) = &allowed.subresource {
             return self
-                .create_subresource(caller, &allowed, &subresource.name, decoded.object, dry_run)
+                .create_subresource(caller, allowed, &subresource.name, decoded.object, dry_run)
                 .await;
         }
         let kind = &allowed.address.kind;
@@ -294,7 +311,9 @@ impl Gate {
         }
         self.guard_escalation(&caller.user, &allowed.address, &decoded.object)?;
         let options = CreateOptions { dry_run, ..CreateOptions::default() };
-        self.registry.create(caller, allowed.address, decoded.object, &options, decoded.warnings).await
+        self.registry
+            .create(caller, allowed.address.clone(), decoded.object, &options, decoded.warnings)
+            .await
     }
 
     async fn create_subresource(
@@ -429,16 +448,18 @@ impl Gate {
         let allowed = self.allow(&caller.user, "update", target)?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
+        audit::request_object(&decoded.object);
         let options =
             UpdateOptions { dry_run, field_validation: body.validation, ..UpdateOptions::default() };
         if allowed.is_scale() {
-            return self.update_scale(caller, &allowed, &decoded.object, &options).await;
+            return self.update_scale(caller, &allowed, &decoded.object, &options).await.inspect(tell);
         }
         self.guard_escalation(&caller.user, &allowed.address, &decoded.object)?;
         let part = allowed.part();
         self.registry
             .update(caller, allowed.address.clone(), part, decoded.object, &options, decoded.warnings)
             .await
+            .inspect(tell)
     }
 
     /// Patches an object or a part of it.
@@ -454,6 +475,17 @@ impl Gate {
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
         let allowed = self.allow(&caller.user, "patch", target)?;
+        audit::request_patch(patch);
+        self.patch_allowed(caller, &allowed, (kind, patch), options).await.inspect(tell)
+    }
+
+    async fn patch_allowed(
+        &self,
+        caller: &Caller,
+        allowed: &Allowed,
+        (kind, patch): (PatchKind, &[u8]),
+        options: &UpdateOptions,
+    ) -> Result<Written, Status> {
         if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
             let address = &allowed.address;
             if matches!(kind, PatchKind::Apply { .. }) {
@@ -468,7 +500,7 @@ impl Gate {
             let stored = self.registry.get(address, "").await?;
             let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
             let patched = scale::patched(&scale::of(&object, paths), kind, patch)?;
-            return self.update_scale(caller, &allowed, &patched, options).await;
+            return self.update_scale(caller, allowed, &patched, options).await;
         }
         let guard = |object: &Object| self.guard_escalation(&caller.user, &allowed.address, object);
         let part = allowed.part();
@@ -505,7 +537,12 @@ impl Gate {
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
         let allowed = self.allow(&caller.user, "delete", target)?;
-        self.registry.delete(caller, &allowed.address, options).await
+        let deleted = self.registry.delete(caller, &allowed.address, options).await?;
+        match &deleted {
+            Deleted::Gone(status) => audit::response_object(200, || status.to_bytes().into()),
+            Deleted::Later(written) => tell(written),
+        }
+        Ok(deleted)
     }
 
     /// Deletes what a query selects.
@@ -577,6 +614,30 @@ impl Gate {
             )),
         }
     }
+}
+
+/// A list for the record.
+fn list_json(kind: &Descriptor, listed: &Listed) -> Bytes {
+    let head = serde_json::json!({
+        "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(),
+        "metadata": {"resourceVersion": listed.revision.to_string()},
+    });
+    let mut json = head.to_string().into_bytes();
+    json.pop();
+    json.extend_from_slice(b",\"items\":[");
+    for (index, object) in listed.objects.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(&object.json);
+    }
+    json.extend_from_slice(b"]}");
+    json.into()
+}
+
+/// Notes what was written in the request's record.
+fn tell(written: &Written) {
+    audit::response_object(if written.created { 201 } else { 200 }, || written.json.clone());
 }
 
 /// What was written, as its scale.

@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod assemble;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
@@ -22,6 +23,7 @@ pub mod grpc;
 mod impersonation;
 mod openapi;
 pub mod registry;
+mod remote;
 pub mod rest;
 mod reviews;
 mod scale;

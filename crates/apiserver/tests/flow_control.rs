@@ -46,6 +46,8 @@ async fn tight() -> (ControlPlane, Rest) {
         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}});
     made(&admin, &format!("{RBAC}/clusterrolebindings"), &binding).await;
+    // A read waits until everything written is seen.
+    admin.get(&format!("{RBAC}/clusterrolebindings")).await.expect("answers");
     (plane, admin)
 }
 

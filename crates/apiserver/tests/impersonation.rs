@@ -33,6 +33,8 @@ async fn grant(admin: &Rest, name: &str, rules: Value) {
         admin.post(&format!("{RBAC}/clusterrolebindings"), &binding).await.expect("answers").code,
         201
     );
+    // A read waits until everything written is seen.
+    admin.get(&format!("{RBAC}/clusterrolebindings")).await.expect("answers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! Start reading in [`ControlPlane::start`]. Only tests may depend on this crate.
 
 mod events;
+mod remote;
 mod rest;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use kubeadm::pki::{Authority, Folder, Pair, Subject};
 use tempfile::TempDir;
 
 pub use events::Events;
+pub use remote::Remote;
 pub use rest::{Answer, Rest};
 
 /// A running API server over a store in a temporary folder.

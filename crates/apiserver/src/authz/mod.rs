@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use api::Status;
 
+use crate::audit;
 use crate::authn::{MASTERS, User};
 use crate::cache::WatchCache;
 
@@ -97,7 +98,14 @@ impl Authorizer {
     /// # Errors
     /// The refusal.
     pub fn check(&self, user: &User, attributes: &Attributes) -> Result<(), Status> {
-        match self.allows(user, attributes) {
+        let allowed = self.allows(user, attributes);
+        audit::annotate("authorization.k8s.io/decision", || {
+            if allowed.is_ok() { "allow" } else { "forbid" }.to_owned()
+        });
+        audit::annotate("authorization.k8s.io/reason", || {
+            allowed.as_ref().map_or_else(Clone::clone, Clone::clone)
+        });
+        match allowed {
             Ok(_) => Ok(()),
             Err(_) if user.name == "system:anonymous" && attributes.path.is_empty() => {
                 Err(attributes.forbidden(user, ""))

@@ -16,6 +16,7 @@ use wire::node::{
 };
 
 use super::sender_of;
+use crate::audit;
 use crate::connect::{Connector, Located};
 use crate::entry::Sender;
 use crate::flow::Reading;
@@ -36,6 +37,7 @@ pub struct NodeFront {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn refused(status: Status) -> tonic::Status {
+    audit::failed(&status);
     to_grpc(&status)
 }
 

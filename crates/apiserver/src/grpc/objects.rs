@@ -14,6 +14,7 @@ use wire::objects as pb;
 use wire::objects::objects_server::Objects;
 
 use super::sender_of;
+use crate::audit;
 use crate::authz::Attributes;
 use crate::cache::ChangeKind;
 use crate::entry::{Entered, Sender};
@@ -79,6 +80,7 @@ fn target(target: Option<pb::Target>) -> Result<Target, tonic::Status> {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn refused(status: Status) -> tonic::Status {
+    audit::failed(&status);
     to_grpc(&status)
 }
 

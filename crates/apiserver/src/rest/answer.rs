@@ -12,6 +12,7 @@ use hyper::body::Frame;
 use serde::Serialize;
 
 use super::negotiate::Accept;
+use crate::audit;
 use crate::flow::{Busy, Flow, TOO_MANY};
 use crate::registry::MediaType;
 
@@ -96,6 +97,7 @@ pub(super) fn streamed(stream: impl Stream<Item = Bytes> + Send + 'static) -> Re
 
 /// A status as an answer.
 pub fn failure(status: &Status) -> Response<Answer> {
+    audit::failed(status);
     let mut response = json(status.code, &status.to_json());
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {

@@ -19,6 +19,7 @@ use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
+use crate::audit;
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
@@ -87,13 +88,19 @@ impl Rest {
         mut request: Request<Incoming>,
         peer: &Peer,
     ) -> Result<Response<Answer>, Status> {
-        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let user = self.gate.authenticator().authenticate(peer, authorization).await?;
-        let sender = Sender::new(user, request.headers_mut())?;
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
         let path = request.uri().path().to_owned();
         let parsed = parse_path(&path);
         let asked = asks::asks(request.method(), &path, &parsed, &query);
+        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+            Ok(user) => user,
+            Err(status) => {
+                audit::unauthenticated(&asked, authorization.is_some());
+                return Err(status);
+            }
+        };
+        let sender = Sender::new(user, request.headers_mut())?;
         let entered = match self.gate.enter(&sender, &asked, asks::reading(&query)).await {
             Ok(entered) => entered,
             Err(Turned::Refused(status)) => return Err(*status),
