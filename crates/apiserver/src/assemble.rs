@@ -15,7 +15,6 @@ use tokio::net::TcpListener;
 use crate::admission::{Chain, Choice, Parts};
 use crate::audit::Audit;
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
-use crate::authz::Authorizer;
 use crate::bootstrap::{self, Endpoint};
 use crate::cache;
 use crate::config::Flags;
@@ -76,7 +75,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
     let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
-    let authorizer = Arc::new(Authorizer::new(&cache));
+    let authorizer = Arc::new(flags.authorization.open(&cache, &shell.clock)?);
     let parts = Parts {
         cache: Arc::clone(&cache),
         kinds: Arc::clone(&kinds),
@@ -89,8 +88,9 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, clock, converter);
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
+    let others = flags.authentication.open(&flags.service_account_issuer, &shell.clock)?;
     let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
-    let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
+    let authenticator = Authenticator::new(tokens, bootstrap, others, Arc::clone(&shell.clock));
     let flow = flow_control(flags, &cache, shell)?;
     let audit = flags.audit.open(&shell.clock, |register| shell.health.metrics(register))?;
     let doors = Doors { limit: limit(flags, &flow), audit: audit.clone() };

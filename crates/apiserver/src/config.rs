@@ -10,6 +10,8 @@ use daemon::shell::CommonFlags;
 use ipnet::IpNet;
 
 use crate::audit::AuditFlags;
+use crate::authn::AuthenticationFlags;
+use crate::authz::AuthorizationFlags;
 
 /// The Kubernetes API, and the store behind it.
 #[derive(Clone, Debug, Parser)]
@@ -82,6 +84,12 @@ pub struct Flags {
     /// Requests at once that write; likewise.
     #[arg(long, default_value_t = 200, value_name = "COUNT")]
     pub max_mutating_requests_inflight: u32,
+    /// Whose tokens are taken.
+    #[command(flatten)]
+    pub authentication: AuthenticationFlags,
+    /// Who is asked who may do what.
+    #[command(flatten)]
+    pub authorization: AuthorizationFlags,
     /// What is recorded.
     #[command(flatten)]
     pub audit: AuditFlags,

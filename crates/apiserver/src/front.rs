@@ -36,11 +36,14 @@ impl Front {
 
     async fn grpc(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+        let authenticator = self.gate.authenticator();
+        let found = authenticator.authenticate(peer, authorization).await;
+        let path = request.uri().path();
+        let user = match found.and_then(|user| authenticator.admit(&user, path).map(|()| user)) {
             Ok(user) => user,
             Err(status) => {
                 // What it asks is in its body, which nobody reads for a stranger.
-                let path = request.uri().path().to_owned();
+                let path = path.to_owned();
                 let ask = Attributes { verb: "post".to_owned(), path, ..Attributes::default() };
                 audit::unauthenticated(&ask, authorization.is_some());
                 return refused(&status);

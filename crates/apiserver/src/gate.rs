@@ -156,10 +156,10 @@ impl Gate {
     ///
     /// # Errors
     /// No such resource, no such verb, or forbidden.
-    pub fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
+    pub async fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
         let attributes = target.asks(verb);
         // Forbidden comes before not found: what exists is not for everybody to know.
-        self.authorizer.check(user, &attributes)?;
+        self.authorizer.check(user, &attributes).await?;
         let kind = self
             .registry
             .kinds()
@@ -217,7 +217,7 @@ impl Gate {
         target: &Target,
         resource_version: &str,
     ) -> Result<(Arc<Descriptor>, Shown), Status> {
-        let allowed = self.allow(user, "get", target)?;
+        let allowed = self.allow(user, "get", target).await?;
         let stored = self.registry.get(&allowed.address, resource_version).await?;
         let kind = Arc::clone(&allowed.address.kind);
         if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
@@ -241,7 +241,7 @@ impl Gate {
         query: &ListQuery,
     ) -> Result<(Arc<Descriptor>, Listed), Status> {
         let target = with_named(target, &query.fields);
-        let allowed = self.allow(user, "list", &target)?;
+        let allowed = self.allow(user, "list", &target).await?;
         let address = Address { name: String::new(), ..allowed.address };
         let listed = self.registry.list(&address, query).await?;
         audit::response_object(200, || list_json(&address.kind, &listed));
@@ -259,7 +259,7 @@ impl Gate {
         query: &WatchQuery,
     ) -> Result<(Arc<Descriptor>, Watch), Status> {
         let target = with_named(target, &query.fields);
-        let allowed = self.allow(user, "watch", &target)?;
+        let allowed = self.allow(user, "watch", &target).await?;
         let address = Address { name: String::new(), ..allowed.address };
         let watch = self.registry.watch(&address, query).await?;
         Ok((address.kind, watch))
@@ -276,7 +276,7 @@ impl Gate {
         body: Body<'_>,
         dry_run: bool,
     ) -> Result<Written, Status> {
-        let allowed = self.allow(&caller.user, "create", target)?;
+        let allowed = self.allow(&caller.user, "create", target).await?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
         audit::request_object(&decoded.object);
@@ -445,7 +445,7 @@ impl Gate {
         body: Body<'_>,
         dry_run: bool,
     ) -> Result<Written, Status> {
-        let allowed = self.allow(&caller.user, "update", target)?;
+        let allowed = self.allow(&caller.user, "update", target).await?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
         audit::request_object(&decoded.object);
@@ -474,7 +474,7 @@ impl Gate {
         patch: &[u8],
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
-        let allowed = self.allow(&caller.user, "patch", target)?;
+        let allowed = self.allow(&caller.user, "patch", target).await?;
         audit::request_patch(patch);
         self.patch_allowed(caller, &allowed, (kind, patch), options).await.inspect(tell)
     }
@@ -536,7 +536,7 @@ impl Gate {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
-        let allowed = self.allow(&caller.user, "delete", target)?;
+        let allowed = self.allow(&caller.user, "delete", target).await?;
         let deleted = self.registry.delete(caller, &allowed.address, options).await?;
         match &deleted {
             Deleted::Gone(status) => audit::response_object(200, || status.to_bytes().into()),
@@ -556,7 +556,7 @@ impl Gate {
         query: &ListQuery,
         options: &DeleteOptions,
     ) -> Result<(Arc<Descriptor>, Vec<Bytes>), Status> {
-        let allowed = self.allow(&caller.user, "deletecollection", target)?;
+        let allowed = self.allow(&caller.user, "deletecollection", target).await?;
         let items = self.registry.delete_collection(caller, &allowed.address, query, options).await?;
         Ok((allowed.address.kind, items))
     }

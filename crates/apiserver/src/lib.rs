@@ -16,6 +16,7 @@ pub mod connect;
 mod conversion;
 mod definitions;
 pub mod entry;
+mod expiring;
 pub mod flow;
 pub mod front;
 pub mod gate;

@@ -1,5 +1,6 @@
-//! A server outside the cluster that a kubeconfig file names, and which is asked by
-//! `POST`: for audit, for tokens, for access.
+//! Servers outside the cluster: those that a kubeconfig file names, which are asked
+//! by `POST` about tokens and access and take audit events, and issuers of tokens,
+//! whose keys are read by `GET`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,11 @@ const MAX_ANSWER: usize = 1 << 20;
 const FRESH: Duration = Duration::from_secs(60);
 /// The roots for servers that bring none of their own.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+const AGENT: &str = concat!("kube-apiserver/", env!("CARGO_PKG_VERSION"));
+/// How often a busy server is asked.
+const ATTEMPTS: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -80,6 +86,17 @@ pub(crate) enum RemoteError {
     },
 }
 
+impl RemoteError {
+    /// Whether it may work a moment later, as upstream's webhooks judge it.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Code { code, .. } => *code == 429 || *code >= 500,
+            Self::Call { .. } | Self::Body { .. } => true,
+            Self::Credentials { .. } | Self::Request { .. } | Self::Late { .. } => false,
+        }
+    }
+}
+
 /// The server.
 pub(crate) struct Remote {
     url: String,
@@ -107,6 +124,55 @@ impl Remote {
         // What cannot work shall be told at the start.
         remote.client().with_context(|| format!("use {}", path.display()))?;
         Ok(remote)
+    }
+
+    /// A server by its address, which shows a certificate signed by `ca` (PEM; `None`:
+    /// by one of the system's roots).
+    pub(crate) fn new(url: &str, ca: Option<Vec<u8>>, limit: Duration, clock: Arc<dyn Clock>) -> Self {
+        let ca = ca.map_or_else(|| Material::File(PathBuf::from(SYSTEM_ROOTS)), Material::Bytes);
+        let files = ClientFiles { ca, identity: None, server_name: None };
+        Self { url: url.to_owned(), files, token: None, limit, clock, made: Mutex::default() }
+    }
+
+    /// Gets a document of the server.
+    pub(crate) async fn get(&self, url: &str) -> Result<Bytes, RemoteError> {
+        let named = || url.to_owned();
+        let getting = async {
+            let request = Request::get(url)
+                .header(header::ACCEPT, "application/json")
+                .header(header::USER_AGENT, AGENT)
+                .body(Full::default())
+                .map_err(|source| RemoteError::Request { url: named(), source })?;
+            self.answer(request, url).await
+        };
+        let answer = tokio::time::timeout(self.limit, getting).await;
+        answer.unwrap_or_else(|_| Err(RemoteError::Late { url: named(), limit: self.limit }))
+    }
+
+    /// Sends JSON, a few times if the server is busy; upstream's back-off.
+    pub(crate) async fn post_again(&self, body: Bytes) -> Result<Bytes, RemoteError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..ATTEMPTS {
+            match self.post(body.clone()).await {
+                Err(error) if error.may_pass() => tokio::time::sleep(wait).await,
+                settled => return settled,
+            }
+            wait = wait.mul_f64(1.5);
+        }
+        self.post(body).await
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>, url: &str) -> Result<Bytes, RemoteError> {
+        let named = || url.to_owned();
+        let response = self.client()?.request(request).await;
+        let response = response.map_err(|source| RemoteError::Call { url: named(), source })?;
+        let code = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| RemoteError::Body { url: named(), why: error.to_string() })?;
+        if !code.is_success() {
+            return Err(RemoteError::Code { url: named(), code: code.as_u16() });
+        }
+        Ok(body.to_bytes())
     }
 
     fn client(&self) -> Result<Https, RemoteError> {
@@ -151,11 +217,10 @@ impl Remote {
 
     async fn try_post(&self, body: Bytes) -> Result<Bytes, RemoteError> {
         let url = || self.url.clone();
-        let client = self.client()?;
         let mut request = Request::post(self.url.as_str())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, concat!("kube-apiserver/", env!("CARGO_PKG_VERSION")))
+            .header(header::USER_AGENT, AGENT)
             .body(Full::new(body))
             .map_err(|source| RemoteError::Request { url: url(), source })?;
         if let Some(token) = &self.token {
@@ -171,14 +236,6 @@ impl Remote {
             value.set_sensitive(true);
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
-        let response =
-            client.request(request).await.map_err(|source| RemoteError::Call { url: url(), source })?;
-        let code = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| RemoteError::Body { url: url(), why: error.to_string() })?;
-        if !code.is_success() {
-            return Err(RemoteError::Code { url: url(), code: code.as_u16() });
-        }
-        Ok(body.to_bytes())
+        self.answer(request, &self.url).await
     }
 }

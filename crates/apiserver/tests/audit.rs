@@ -176,6 +176,8 @@ async fn admission_adds_annotations() {
     {
         assert_eq!(admin.post(&format!("{registration}/{what}"), object).await.expect("answers").code, 201);
     }
+    // A read waits until everything written is seen.
+    admin.get(&format!("{registration}/validatingadmissionpolicybindings")).await.expect("answers");
     assert_eq!(admin.post(MAPS, &json!({"metadata": {"name": "bad"}})).await.expect("answers").code, 201);
     let found = event(&plane, "create", MAPS);
     let failure = found["annotations"]["validation.policy.admission.k8s.io/validation_failure"]

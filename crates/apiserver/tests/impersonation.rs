@@ -156,6 +156,46 @@ async fn constrained_modes_give_one_action() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_becomes_its_own_node() {
+    let plane = ControlPlane::start().await.expect("starts");
+    let admin = plane.rest().expect("client");
+    let namespace = "/api/v1/namespaces/default";
+    let made = async |path: String, object: Value| {
+        let answer = admin.post(&path, &object).await.expect("answers");
+        assert_eq!(answer.code, 201, "{}", answer.json());
+        answer.json()
+    };
+    made(format!("{namespace}/serviceaccounts"), json!({"metadata": {"name": "agent"}})).await;
+    made("/api/v1/nodes".into(), json!({"metadata": {"name": "w1"}})).await;
+    let spec =
+        json!({"nodeName": "w1", "serviceAccountName": "agent", "containers": [{"name": "c", "image": "i"}]});
+    let pod = made(format!("{namespace}/pods"), json!({"metadata": {"name": "p"}, "spec": spec})).await;
+    let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": pod["metadata"]["uid"]});
+    let asked = json!({"spec": {"boundObjectRef": bound}});
+    let token = made(format!("{namespace}/serviceaccounts/agent/token"), asked).await;
+    let token = token["status"]["token"].as_str().expect("a token").to_owned();
+    let role = json!({"metadata": {"name": "agent"}, "rules": [
+        {"verbs": ["impersonate-on:associated-node:create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
+        {"verbs": ["impersonate:associated-node"], "apiGroups": ["authentication.k8s.io"], "resources": ["nodes"]},
+    ]});
+    made(format!("{RBAC}/clusterroles"), role).await;
+    made(
+        format!("{RBAC}/clusterrolebindings"),
+        json!({"metadata": {"name": "agent"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": "agent"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "agent"}}),
+    )
+    .await;
+    admin.get(&format!("{RBAC}/clusterrolebindings")).await.expect("answers");
+    let agent = Rest::new(&plane.session_with(None, Some(&token))).expect("client");
+    let (_, own) = who(&agent, &[]).await;
+    assert_eq!(own["extra"]["authentication.kubernetes.io/node-name"], json!(["w1"]), "{own}");
+    let (code, node) = who(&agent, &[("Impersonate-User", "system:node:w1")]).await;
+    assert_eq!((code, &node["username"]), (201, &json!("system:node:w1")));
+    assert_eq!(who(&agent, &[("Impersonate-User", "system:node:w2")]).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_grpc() {
     let plane = ControlPlane::start().await.expect("starts");
     let mut session = plane.session("admin", &["system:masters"]).expect("session");

@@ -49,6 +49,17 @@ pub struct Bound {
     pub uid: String,
 }
 
+/// What a token is bound to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BoundTo {
+    /// A pod.
+    pub pod: Option<Bound>,
+    /// A secret.
+    pub secret: Option<Bound>,
+    /// The pod's node: it is told, not looked after.
+    pub node: Option<Bound>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Claims {
     aud: Vec<String>,
@@ -173,12 +184,11 @@ impl Tokens {
         &self,
         namespace: &str,
         account: Bound,
-        bound: (Option<Bound>, Option<Bound>),
+        to: BoundTo,
         audiences: Vec<String>,
         seconds: i64,
     ) -> Result<IssuedToken, TokenError> {
         let now = self.clock.now().as_second();
-        let (pod, secret) = bound;
         let claims = Claims {
             aud: if audiences.is_empty() { self.audiences.clone() } else { audiences },
             exp: now + seconds,
@@ -190,9 +200,9 @@ impl Tokens {
             kubernetes: Kubernetes {
                 namespace: namespace.to_owned(),
                 serviceaccount: account,
-                pod,
-                secret,
-                node: None,
+                pod: to.pod,
+                secret: to.secret,
+                node: to.node,
             },
         };
         let mut header = Header::new(self.algorithm);
@@ -270,6 +280,12 @@ fn user(claims: &Claims) -> User {
     if let Some(pod) = &of.pod {
         extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.name.clone()]);
         extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod.uid.clone()]);
+    }
+    if let Some(node) = &of.node {
+        extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec![node.name.clone()]);
+        if !node.uid.is_empty() {
+            extra.insert("authentication.kubernetes.io/node-uid".to_owned(), vec![node.uid.clone()]);
+        }
     }
     User {
         name: claims.sub.clone(),

@@ -65,7 +65,7 @@ impl NodeFront {
         };
         let entered = self.gate.enter(sender, &target.asks(verb), Reading::default()).await;
         let entered = entered.map_err(|turned| refused(turned.into()))?;
-        let allowed = self.gate.allow(&entered.user, verb, &target).map_err(refused)?;
+        let allowed = self.gate.allow(&entered.user, verb, &target).await.map_err(refused)?;
         if subresource != "log" {
             let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
             self.gate.admit_connection(&caller, &allowed, options).await.map_err(refused)?;

@@ -210,10 +210,13 @@ impl Check<'_> {
     }
 
     async fn may(&self, ask: &Attributes) -> Result<(), Status> {
-        match self.authorizer.allows(self.requestor, ask) {
-            Ok(_) => Ok(()),
-            Err(why) => Err(self.refuse(ask, &why)),
+        let verdict = self.authorizer.decide(self.requestor, ask).await;
+        if verdict.is_allowed() {
+            return Ok(());
         }
+        let texts = [verdict.error.as_str(), verdict.reason.as_str()];
+        let why: Vec<&str> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        Err(self.refuse(ask, &why.join(": ")))
     }
 
     fn refuse(&self, ask: &Attributes, why: &str) -> Status {

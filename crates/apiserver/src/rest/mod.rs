@@ -100,6 +100,10 @@ impl Rest {
                 return Err(status);
             }
         };
+        self.gate
+            .authenticator()
+            .admit(&user, &path)
+            .inspect_err(|_| audit::unauthenticated(&asked, false))?;
         let sender = Sender::new(user, request.headers_mut())?;
         let entered = match self.gate.enter(&sender, &asked, asks::reading(&query)).await {
             Ok(entered) => entered,
@@ -111,7 +115,7 @@ impl Rest {
         let incoming = Asked { user: Arc::clone(&entered.user), query, accept };
         let answered = match parsed {
             RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
-            RequestPath::Plain => self.plain(&asked, &incoming),
+            RequestPath::Plain => self.plain(&asked, &incoming).await,
         };
         let mut response = answered.unwrap_or_else(|status| failure(&status));
         if let Some(flow) = entered.flow() {
@@ -147,9 +151,9 @@ impl Rest {
     }
 
     /// Paths that are about no resource: health, version, discovery, documents.
-    fn plain(&self, asked: &Attributes, incoming: &Asked) -> Result<Response<Answer>, Status> {
+    async fn plain(&self, asked: &Attributes, incoming: &Asked) -> Result<Response<Answer>, Status> {
         let path = asked.path.as_str();
-        self.gate.authorizer().check(&incoming.user, asked)?;
+        self.gate.authorizer().check(&incoming.user, asked).await?;
         if asked.verb != "get" {
             return Err(Status::new(
                 api::Reason::MethodNotAllowed,

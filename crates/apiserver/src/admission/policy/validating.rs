@@ -1,7 +1,5 @@
 //! `ValidatingAdmissionPolicy`: policies that refuse a write, or warn of it.
 
-use std::sync::Arc;
-
 use api::Status;
 use futures::future::BoxFuture;
 use resources::cel::Value;
@@ -10,10 +8,8 @@ use serde_json::{Value as Json, json};
 use super::asked::Asked;
 use super::definition::{Action, Binding, Policy, Validation};
 use super::{Invocation, Policies, refused};
-use crate::admission::{Plugin, Request};
+use crate::admission::{Parts, Plugin, Request};
 use crate::audit;
-use crate::cache::WatchCache;
-use crate::registry::Kinds;
 
 const RESOURCES: (&str, &str) = ("validatingadmissionpolicies", "validatingadmissionpolicybindings");
 /// The longest message that an expression may make.
@@ -60,8 +56,8 @@ impl Refusal<'_> {
 }
 
 impl ValidatingPolicies {
-    pub(in crate::admission) fn new(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>) -> Self {
-        Self(Policies::new(cache, kinds, RESOURCES))
+    pub(in crate::admission) fn new(parts: &Parts) -> Self {
+        Self(Policies::new(parts, RESOURCES))
     }
 
     fn judge(&self, request: &mut Request<'_>) -> Result<(), Status> {

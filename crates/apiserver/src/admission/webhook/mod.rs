@@ -69,9 +69,8 @@ pub(super) struct Webhooks {
 type Verdict = Result<review::Answer, Status>;
 
 impl Webhooks {
-    pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>) -> Self {
+    pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>, authorizer: Arc<Authorizer>) -> Self {
         let (mutating, validating) = (Registered::new(MUTATING), Registered::new(VALIDATING));
-        let authorizer = Arc::new(Authorizer::new(&cache));
         Self { cache, outward, authorizer, mutating, validating }
     }
 
