@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-const CONTRACTS: [&str; 5] = [
+const CONTRACTS: [&str; 6] = [
     "corten/objects/v1/objects.proto",
     "corten/node/v1/node.proto",
     "corten/raft/v1/raft.proto",
     "etcd/kv.proto",
     "etcd/rpc.proto",
+    "kms/v2.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -6,6 +6,7 @@
 //! for what is known about its shape.
 
 pub mod field;
+pub mod json;
 pub mod jsonpath;
 pub mod managed;
 pub mod object;

@@ -8,10 +8,14 @@ use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use crate::schema::{Field, Schema, Shape, StructId};
+use crate::schema::{Field, Schema, Shape, StructId, conform};
 use crate::time;
 
 const MAGIC: &[u8] = b"k8s\0";
+/// The schemas of definitions, which hold themselves by way of unions.
+const SCHEMA: &str = "apiextensions/v1.JSONSchemaProps";
+/// The fields of a schema that are unions.
+const UNIONS: [&str; 3] = ["items", "additionalProperties", "additionalItems"];
 /// How deep messages may nest.
 const MAX_DEPTH: usize = 200;
 
@@ -181,6 +185,13 @@ impl<'s> Decoder<'s> {
                 of.fields.iter().find(|(_, field)| field.proto.is_some_and(|proto| proto.number == number));
             // A field that this version does not have is skipped, as upstream skips it.
             let Some((name, field)) = found else { continue };
+            if let Wire::Bytes(bytes) = wire
+                && UNIONS.contains(&name.as_str())
+                && self.schema.find(SCHEMA) == Some(id)
+            {
+                into.insert(name.clone(), self.schema_or_other(id, name, bytes, depth)?);
+                continue;
+            }
             self.field(name, field, wire, into, depth)?;
         }
         Ok(())
@@ -244,6 +255,39 @@ impl<'s> Decoder<'s> {
             }
         }
         Ok(())
+    }
+
+    /// The unions in the schemas of definitions: a schema or a list of them, or
+    /// whether there may be anything.
+    fn schema_or_other(
+        &self,
+        id: StructId,
+        name: &str,
+        bytes: &[u8],
+        depth: usize,
+    ) -> Result<Value, ProtobufError> {
+        let schema = |bytes: &[u8]| {
+            let mut object = Map::new();
+            self.message(id, bytes, &mut object, depth + 1)?;
+            // Zeros are written; what holds the union does not look into it to drop them.
+            conform(self.schema, id, &mut object).map_err(|_| ProtobufError::Unsupported(name.to_owned()))?;
+            Ok(Value::Object(object))
+        };
+        let mut found = Value::Null;
+        for field in Fields(bytes) {
+            match (name, field?) {
+                ("items", (1, Wire::Bytes(bytes))) => found = schema(bytes)?,
+                ("items", (2, Wire::Bytes(bytes))) => match &mut found {
+                    Value::Array(list) => list.push(schema(bytes)?),
+                    other => *other = Value::Array(vec![schema(bytes)?]),
+                },
+                // Written even where a schema follows.
+                (_, (1, Wire::Varint(number))) => found = (number != 0).into(),
+                (_, (2, Wire::Bytes(bytes))) => found = schema(bytes)?,
+                _ => return Err(ProtobufError::Unsupported(name.to_owned())),
+            }
+        }
+        Ok(found)
     }
 
     fn value(

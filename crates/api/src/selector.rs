@@ -442,6 +442,13 @@ pub struct FieldTerm {
 }
 
 impl FieldSelector {
+    /// The same selector over other names.
+    #[must_use]
+    pub fn renamed<'s>(&'s self, name: impl Fn(&'s str) -> std::borrow::Cow<'s, str>) -> Self {
+        let term = |term: &'s FieldTerm| FieldTerm { field: name(&term.field).into_owned(), ..term.clone() };
+        Self { terms: self.terms.iter().map(term).collect() }
+    }
+
     /// Reads `a=b,c!=d`; `\`, `,` and `=` in values are escaped with `\`.
     ///
     /// # Errors

@@ -170,18 +170,26 @@ pub struct Status {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+    /// Where a list that broke off can go on (`metadata.continue`); empty: nowhere.
+    pub continue_token: String,
 }
 
 impl Status {
     /// A failure with the reason's own code.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { code: reason.code(), reason, message: message.into(), details: None }
+        Self {
+            code: reason.code(),
+            reason,
+            message: message.into(),
+            details: None,
+            continue_token: String::new(),
+        }
     }
 
     /// A success, as a delete answers.
     #[must_use]
     pub fn success(details: Details) -> Self {
-        Self { code: 200, reason: Reason::Unknown, message: String::new(), details: Some(Box::new(details)) }
+        Self { code: 200, ..Self::new(Reason::Unknown, "") }.with_details(details)
     }
 
     /// Adds what the failure is about.
@@ -329,7 +337,11 @@ impl Status {
         let mut object = Map::new();
         object.insert("kind".into(), "Status".into());
         object.insert("apiVersion".into(), "v1".into());
-        object.insert("metadata".into(), json!({}));
+        let mut metadata = json!({});
+        if !self.continue_token.is_empty() {
+            metadata["continue"] = self.continue_token.as_str().into();
+        }
+        object.insert("metadata".into(), metadata);
         object.insert("status".into(), if self.is_success() { "Success" } else { "Failure" }.into());
         put(&mut object, "message", &self.message);
         put(&mut object, "reason", self.reason.as_str());
@@ -380,6 +392,10 @@ impl Status {
             reason: Reason::parse(&text(value, "reason")),
             message: text(value, "message"),
             details,
+            continue_token: value
+                .get("metadata")
+                .map(|metadata| text(metadata, "continue"))
+                .unwrap_or_default(),
         })
     }
 }

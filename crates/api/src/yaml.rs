@@ -2,6 +2,7 @@
 //! documents in one text, and output that any YAML reader reads back the same.
 
 use serde_json::Value;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// A text that is not YAML.
 #[derive(Debug, thiserror::Error)]
@@ -14,10 +15,25 @@ pub struct YamlError(#[from] serde_saphyr::Error);
 pub struct YamlWriteError(#[from] serde_saphyr::SerializeError);
 
 fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! { legacy_octal_numbers: true }
+    serde_saphyr::options! { legacy_octal_numbers: true, duplicate_keys: DuplicateKeyPolicy::LastWins }
 }
 
-/// Reads one document, YAML or JSON.
+/// The first key of a document that is said twice in its map, in upstream's words.
+#[must_use]
+pub fn repeated(text: &str) -> Option<String> {
+    let strict = serde_saphyr::options! {
+        legacy_octal_numbers: true, duplicate_keys: DuplicateKeyPolicy::Error, with_snippet: false
+    };
+    match serde_saphyr::from_str_with_options::<Value>(text, strict) {
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => {
+            let key = key.unwrap_or_default();
+            Some(format!("line {}: key {key:?} already set in map", location.line()))
+        }
+        _ => None,
+    }
+}
+
+/// Reads one document, YAML or JSON; of a key that is said twice, the last word counts.
 ///
 /// # Errors
 /// Text that is neither.

@@ -1,6 +1,6 @@
 //! Puts the API server together; reads like the diagram in the architecture page.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,14 +13,16 @@ use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
 use crate::admission::{Chain, Choice, Parts};
+use crate::aggregation::{self, Aggregation};
 use crate::audit::Audit;
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
-use crate::bootstrap::{self, Endpoint};
+use crate::bootstrap::{self, Authentication, Endpoint};
 use crate::cache;
 use crate::config::Flags;
 use crate::connect::{Connector, Kubelets, Outward};
 use crate::conversion::Converter;
 use crate::definitions;
+use crate::encryption::{EncryptedStore, Encryption};
 use crate::entry::{Doors, Limit};
 use crate::flow::{self, FlowControl, InFlight};
 use crate::front::Front;
@@ -60,7 +62,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let embedded =
         Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
     shell.health.metrics(|registry| embedded.register(registry));
-    let store: Arc<dyn Store> = embedded.clone();
+    let store = encrypted(embedded.clone(), flags, shell).await?;
 
     let cache =
         cache::start(Arc::clone(&store), shell.shutdown.clone()).await.context("fill the watch cache")?;
@@ -84,6 +86,8 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     };
     let admission = Chain::new(&choice, &parts);
     let clock = Arc::clone(&shell.clock);
+    let aggregation =
+        Arc::new(Aggregation::new(Arc::clone(&cache), Arc::clone(&outward), proxy_identity(flags)));
     let converter = Arc::new(Converter::new(outward));
     let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, clock, converter);
 
@@ -96,21 +100,20 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let doors = Doors { limit: limit(flags, &flow), audit: audit.clone() };
     let gate = Arc::new(Gate::new(registry, authenticator, authorizer, doors));
     let connector = Arc::new(Connector::new(kubelets));
-    let rest =
-        Rest::new(Arc::clone(&gate), shell.health.clone(), shell.shutdown.clone(), Arc::clone(&connector));
+    let rest = Rest::new(
+        Arc::clone(&gate),
+        shell.health.clone(),
+        shell.shutdown.clone(),
+        Arc::clone(&connector),
+        Arc::clone(&aggregation),
+    );
     let services = Services::new(&gate, &connector, &shell.shutdown);
     let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
 
-    let endpoint = Endpoint { service: own_service, address: flags.advertise_address, port: address.port() };
-    definitions::start(&gate, shell.shutdown.clone());
-    bootstrap::run(&gate, endpoint, shell.shutdown.clone()).await.context("make what every cluster has")?;
+    settle(&gate, &aggregation, own_service, (flags, address.port()), shell).await?;
     if let Some(flow) = &flow {
         flow::start(flow, &gate, shell.shutdown.clone()).await?;
     }
-    let stopping = shell.shutdown.clone();
-    shell.health.ready("shutdown", move || {
-        if stopping.has_begun() { Err("the server is stopping".to_owned()) } else { Ok(()) }
-    });
     let serving = listeners
         .into_iter()
         .map(|listener| {
@@ -127,6 +130,27 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     Ok(Running { address, serving, store: embedded, audit })
 }
 
+/// Makes what every cluster has, and starts what looks after it.
+async fn settle(
+    gate: &Arc<Gate>,
+    aggregation: &Arc<Aggregation>,
+    service: IpAddr,
+    (flags, port): (&Flags, u16),
+    shell: &Shell,
+) -> anyhow::Result<()> {
+    let endpoint = Endpoint { service, address: flags.advertise_address, port };
+    definitions::start(gate, shell.shutdown.clone());
+    let authentication = Authentication::read(flags)?;
+    let bootstrap = bootstrap::run(gate, endpoint, &authentication, shell.shutdown.clone());
+    bootstrap.await.context("make what every cluster has")?;
+    aggregation::start(aggregation, gate, shell.shutdown.clone());
+    let stopping = shell.shutdown.clone();
+    shell.health.ready("shutdown", move || {
+        if stopping.has_begun() { Err("the server is stopping".to_owned()) } else { Ok(()) }
+    });
+    Ok(())
+}
+
 impl Running {
     /// Waits until everything is drained, then closes the store.
     ///
@@ -141,6 +165,18 @@ impl Running {
         }
         self.store.close().await.context("close the store")
     }
+}
+
+/// The store as everything above sees it.
+async fn encrypted(store: Arc<dyn Store>, flags: &Flags, shell: &Shell) -> anyhow::Result<Arc<dyn Store>> {
+    let Some(path) = &flags.encryption_provider_config else { return Ok(store) };
+    let encryption = Encryption::load(path).await?;
+    if flags.encryption_provider_config_automatic_reload {
+        encryption.follow(shell.shutdown.clone());
+    }
+    let looked = Arc::clone(&encryption);
+    shell.health.ready("kms-providers", move || looked.health());
+    Ok(Arc::new(EncryptedStore::new(store, encryption)))
 }
 
 async fn listeners(flags: &Flags) -> anyhow::Result<Vec<TcpListener>> {
@@ -164,7 +200,7 @@ fn tokens(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shell) -> anyho
     Tokens::load(
         &flags.service_account_signing_key_file,
         &flags.service_account_key_file,
-        &flags.service_account_issuer,
+        (&flags.service_account_issuer, keys_url(flags)),
         audiences,
         Arc::clone(cache),
         Arc::clone(&shell.clock),
@@ -198,6 +234,21 @@ fn limit(flags: &Flags, flow: &Option<Arc<FlowControl>>) -> Limit {
             count(flags.max_mutating_requests_inflight),
         )),
     }
+}
+
+/// Where the public keys of service account tokens are served.
+fn keys_url(flags: &Flags) -> String {
+    let own = || {
+        let address = SocketAddr::new(flags.advertise_address, flags.secure_port);
+        format!("https://{address}/openid/v1/jwks")
+    };
+    flags.service_account_jwks_uri.clone().unwrap_or_else(own)
+}
+
+/// What proves to extension API servers that this is the API server.
+fn proxy_identity(flags: &Flags) -> Option<(Material, Material)> {
+    let file = |path: &Option<std::path::PathBuf>| path.clone().map(Material::File);
+    Some((file(&flags.proxy_client_cert_file)?, file(&flags.proxy_client_key_file)?))
 }
 
 fn kubelet_files(flags: &Flags) -> ClientFiles {

@@ -32,6 +32,12 @@ pub struct Flags {
     /// Where the store keeps its data.
     #[arg(long, default_value = "/var/lib/corten/store", value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Configuration of encryption at rest (EncryptionConfiguration); without it, nothing is encrypted.
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Read that configuration again when it changes, without a restart.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub encryption_provider_config_automatic_reload: bool,
     /// How long the past of every object is kept, in seconds.
     #[arg(long, default_value = "3600", value_parser = seconds, value_name = "SECONDS")]
     pub history: Duration,
@@ -53,6 +59,9 @@ pub struct Flags {
     /// Issuer of service account tokens.
     #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local", value_name = "URL")]
     pub service_account_issuer: String,
+    /// Where verifiers find the public keys of service account tokens; on this server where none is given.
+    #[arg(long, value_name = "URL")]
+    pub service_account_jwks_uri: Option<String>,
     /// Audiences of service account tokens; the issuer where none is given.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub api_audiences: Vec<String>,
@@ -68,6 +77,18 @@ pub struct Flags {
     /// Key of that certificate, PEM.
     #[arg(long, value_name = "FILE")]
     pub kubelet_client_key: PathBuf,
+    /// Certificate with which to call extension API servers, PEM.
+    #[arg(long, value_name = "FILE", requires = "proxy_client_key_file")]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    /// Key of that certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
+    pub proxy_client_key_file: Option<PathBuf>,
+    /// CA that signed that certificate, PEM; extension API servers are told of it.
+    #[arg(long, value_name = "FILE")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Names of clients that extension API servers shall believe when they say who asks.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub requestheader_allowed_names: Vec<String>,
     /// Ranges of service addresses: one, or one of each family.
     #[arg(long, default_value = "10.96.0.0/16", value_delimiter = ',', value_name = "CIDR")]
     pub service_cluster_ip_range: Vec<IpNet>,

@@ -5,6 +5,7 @@
 //! cache. No rule lives in a front.
 
 pub mod admission;
+mod aggregation;
 mod assemble;
 pub mod audit;
 pub mod authn;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod connect;
 mod conversion;
 mod definitions;
+mod encryption;
 pub mod entry;
 mod expiring;
 pub mod flow;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{FieldError, Object, Path, Status};
 use serde_json::{Value, json};
 
-use crate::authn::{Bound, BoundTo, User};
+use crate::authn::{Bindings, Bound, User};
 use crate::authz::{Attributes, Decision};
 use crate::gate::Gate;
 use crate::registry::{Address, Caller};
@@ -222,14 +222,15 @@ pub(crate) async fn issue_token(
     Ok(request)
 }
 
-async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Result<BoundTo, Status> {
+async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Result<Bindings, Status> {
     let Some(reference) = request.at(&["spec", "boundObjectRef"]).filter(|one| one.is_object()) else {
-        return Ok(BoundTo::default());
+        return Ok(Bindings::default());
     };
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let resource = match text("kind") {
         "Pod" => "pods",
         "Secret" => "secrets",
+        "Node" => "nodes",
         other => {
             return Err(Status::bad_request(format!(
                 "cannot bind token for serviceaccount to type {other:?}"
@@ -237,7 +238,8 @@ async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Resul
         }
     };
     let kind = gate.registry().kinds().find("", "v1", resource).ok_or_else(Status::no_such_resource)?;
-    let target = Address { kind, namespace: address.namespace.clone(), name: text("name").to_owned() };
+    let namespace = if kind.namespaced { address.namespace.clone() } else { String::new() };
+    let target = Address { kind, namespace, name: text("name").to_owned() };
     let found = gate.registry().get(&target, "").await?;
     if !text("uid").is_empty() && text("uid") != found.uid() {
         return Err(target.conflict(&format!(
@@ -245,7 +247,8 @@ async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Resul
             text("uid")
         )));
     }
-    let mut to = BoundTo::default();
+    let bound = Bound { name: target.name.clone(), uid: found.uid().to_owned() };
+    let mut bindings = Bindings::default();
     if resource == "pods" {
         let pod = found.object().map_err(Status::internal)?;
         if pod.text(&["spec", "serviceAccountName"]) != address.name {
@@ -258,14 +261,13 @@ async fn bound_object(gate: &Gate, address: &Address, request: &Object) -> Resul
         if !node.is_empty() {
             let known = gate.registry().cache().resource("", "nodes").get("", node);
             let uid = known.map(|node| node.uid().to_owned()).unwrap_or_default();
-            to.node = Some(Bound { name: node.to_owned(), uid });
+            bindings.node = Some(Bound { name: node.to_owned(), uid });
         }
     }
-    let bound = Some(Bound { name: target.name, uid: found.uid().to_owned() });
-    if resource == "pods" {
-        to.pod = bound
-    } else {
-        to.secret = bound
+    match resource {
+        "pods" => bindings.pod = Some(bound),
+        "secrets" => bindings.secret = Some(bound),
+        _ => bindings.node = Some(bound),
     }
-    Ok(to)
+    Ok(bindings)
 }

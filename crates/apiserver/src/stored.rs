@@ -14,6 +14,8 @@ use serde_json::Value;
 
 /// The format of values in the store; another first byte is not ours.
 const FORMAT: u8 = 1;
+/// The same, of a value that has to be written anew, whatever the next write changes.
+const STALE: u8 = 2;
 
 /// A stored value that is not what this module wrote.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,8 @@ pub struct Stored {
     /// The header's strings.
     header: Bytes,
     names: Names,
+    /// Whether the store holds it otherwise than it would be written now.
+    is_stale: bool,
 }
 
 /// Lengths of namespace and name, which stand first in the header.
@@ -77,6 +81,13 @@ pub fn encode(object: &Object, fields: &[(&str, String)]) -> Bytes {
     value.extend_from_slice(&header);
     value.extend_from_slice(&json);
     value.freeze()
+}
+
+/// Marks a stored value as one to be written anew.
+pub(crate) fn mark_stale(value: &mut [u8]) {
+    if let Some(first) = value.first_mut().filter(|first| **first == FORMAT) {
+        *first = STALE;
+    }
 }
 
 /// Writes the JSON without the resource version, and says where it belongs.
@@ -147,7 +158,7 @@ impl Stored {
     /// A value that this module did not write.
     pub fn read(key: &[u8], value: &Bytes, revision: u64) -> Result<Arc<Self>, Corrupt> {
         let corrupt = |what| Corrupt { key: String::from_utf8_lossy(key).into_owned(), what };
-        if value.len() < 9 || value[0] != FORMAT {
+        if value.len() < 9 || !matches!(value[0], FORMAT | STALE) {
             return Err(corrupt("unknown format"));
         }
         let number = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
@@ -165,7 +176,8 @@ impl Stored {
         let (json, length) = spliced(&rest[..at], &rest[at..], revision);
         // The header is copied out so that it does not keep the whole value alive.
         let header = Bytes::copy_from_slice(&header);
-        Ok(Arc::new(Self { revision, json, splice: (splice, length), header, names }))
+        let is_stale = value[0] == STALE;
+        Ok(Arc::new(Self { revision, json, splice: (splice, length), header, names, is_stale }))
     }
 
     /// The same object at another revision: as it was when it was deleted.
@@ -179,6 +191,7 @@ impl Stored {
             splice: (self.splice.0, new_length),
             header: self.header.clone(),
             names: self.names,
+            is_stale: self.is_stale,
         })
     }
 
@@ -191,6 +204,9 @@ impl Stored {
     /// Whether a value about to be written says the same.
     #[must_use]
     pub fn is_same(&self, value: &Bytes) -> bool {
+        if self.is_stale {
+            return false;
+        }
         let Ok(header_length) = value.get(5..9).unwrap_or_default().try_into().map(u32::from_be_bytes) else {
             return false;
         };
@@ -330,6 +346,10 @@ mod tests {
         assert_eq!((stored.label("a"), stored.label("b")), (Some("b"), None));
         assert_eq!((stored.field("spec.nodeName"), stored.field("x")), (Some("w1"), None));
         assert!(stored.is_same(&value));
+        let mut old = value.to_vec();
+        mark_stale(&mut old);
+        let old = Stored::read(b"k", &old.into(), 42).expect("reads");
+        assert!(!old.is_same(&value) && old.json == stored.json, "it is to be written anew");
         expected.set_at(&["metadata", "resourceVersion"], "7000");
         let deleted = stored.at_revision(7000);
         assert_eq!(deleted.object().expect("decodes"), expected);

@@ -275,3 +275,87 @@ async fn caches_follow_over_grpc() {
         .await
         .expect("in time");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_goes_on_after_its_token_is_too_old() {
+    use base64::Engine as _;
+    let (_plane, rest) = plane().await;
+    for name in ["a", "b", "c", "d"] {
+        make_map(&rest, name, "x").await;
+    }
+    let first = rest.get(&format!("{MAPS}?limit=2")).await.expect("answers").json();
+    let token = first["metadata"]["continue"].as_str().expect("a token");
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let mut token: Value =
+        serde_json::from_slice(&engine.decode(token).expect("base64")).expect("the server's own JSON");
+    token["at"] = json!(1);
+    let old = engine.encode(token.to_string());
+    let gone = rest.get(&format!("{MAPS}?limit=2&continue={old}")).await.expect("answers");
+    assert_eq!((gone.code, &gone.json()["reason"]), (410, &json!("Expired")));
+    let inconsistent = gone.json()["metadata"]["continue"].as_str().expect("another token").to_owned();
+    make_map(&rest, "e", "x").await;
+    let rest_of_it = rest.get(&format!("{MAPS}?continue={inconsistent}")).await.expect("answers").json();
+    let names: Vec<&Value> =
+        rest_of_it["items"].as_array().expect("items").iter().map(|one| &one["metadata"]["name"]).collect();
+    let seen: Vec<&Value> =
+        first["items"].as_array().expect("items").iter().map(|one| &one["metadata"]["name"]).collect();
+    let all: Vec<&Value> = seen.into_iter().chain(names).filter(|name| *name != "kube-root-ca.crt").collect();
+    assert_eq!(all, ["a", "b", "c", "d", "e"], "what was made meanwhile shows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_twice_is_told() {
+    let (_plane, rest) = plane().await;
+    let json = [("content-type", "application/json")];
+    let body = r#"{"metadata": {"name": "m", "nope": 1}, "data": {"a": "1", "a": "2"}}"#;
+    let post = |query: &'static str| rest.send(Method::POST, query, &json, body);
+    let refused =
+        post("/api/v1/namespaces/default/configmaps?fieldValidation=Strict").await.expect("answers");
+    assert_eq!(
+        refused.json()["message"],
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"metadata.nope\", duplicate field \"data.a\""
+    );
+    let warned = post("/api/v1/namespaces/default/configmaps").await.expect("answers");
+    assert_eq!((warned.code, &warned.json()["data"]["a"]), (201, &json!("2")));
+    let warnings: Vec<&str> =
+        warned.headers.get_all("warning").iter().map(|one| one.to_str().expect("text")).collect();
+    assert_eq!(
+        warnings,
+        ["299 - \"unknown field \\\"metadata.nope\\\"\"", "299 - \"duplicate field \\\"data.a\\\"\""]
+    );
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let config = "apiVersion: v1\nkind: ConfigMap\ndata:\n  b: one\n  b: two\n";
+    let at = format!("{MAPS}/n?fieldManager=f&fieldValidation=Strict");
+    let refused = rest.send(Method::PATCH, &at, &apply, config).await.expect("answers");
+    assert_eq!(
+        refused.json()["message"],
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 5: key \"b\" already set in map"
+    );
+    let applied =
+        rest.send(Method::PATCH, &format!("{MAPS}/n?fieldManager=f"), &apply, config).await.expect("answers");
+    assert_eq!((applied.code, &applied.json()["data"]["b"]), (201, &json!("two")), "{}", applied.json());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_selected_by_their_own_names() {
+    let (_plane, rest) = plane().await;
+    let at = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let made = rest.post(at, &json!({
+        "metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r",
+        "type": "Normal", "reportingController": "c", "reportingInstance": "i",
+        "regarding": {"namespace": "default", "kind": "Pod", "name": "p"},
+    })).await.expect("answers");
+    assert_eq!(made.code, 201, "{}", made.json());
+    for (path, field, count) in [
+        (at, "reportingController=c", 1),
+        (at, "regarding.name=p,reason=r", 1),
+        (at, "regarding.name=q", 0),
+        ("/api/v1/namespaces/default/events", "source=c", 1),
+        ("/api/v1/namespaces/default/events", "involvedObject.name=p", 1),
+    ] {
+        let found = rest.get(&format!("{path}?fieldSelector={field}")).await.expect("answers").json();
+        assert_eq!(found["items"].as_array().map(Vec::len), Some(count), "{field}: {found}");
+    }
+    let wrong = rest.get(&format!("{at}?fieldSelector=involvedObject.name=p")).await.expect("answers");
+    assert_eq!(wrong.json()["message"], "field label not supported: involvedObject.name");
+}

@@ -9,8 +9,8 @@ use api::types::batch::v1::Job;
 use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
 use api::types::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
-    Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use api::types::discovery::v1::EndpointSlice;
 use api::types::storage::v1::VolumeAttributesClass;
@@ -52,6 +52,7 @@ pub struct Caches {
     nodes: Shared<Node>,
     pods: Shared<Pod>,
     replica_sets: Shared<ReplicaSet>,
+    replication_controllers: Shared<ReplicationController>,
     resource_quotas: Shared<ResourceQuota>,
     service_accounts: Shared<ServiceAccount>,
     services: Shared<Service>,
@@ -225,6 +226,16 @@ impl Caches {
     #[must_use]
     pub fn replica_sets(&self) -> Arc<Cache<ReplicaSet>> {
         self.of(&self.replica_sets, Scope::default(), vec![(CONTROLLER, controller), (NAMESPACE, namespace)])
+    }
+
+    /// Replication controllers.
+    #[must_use]
+    pub fn replication_controllers(&self) -> Arc<Cache<ReplicationController>> {
+        self.of(
+            &self.replication_controllers,
+            Scope::default(),
+            vec![(CONTROLLER, controller), (NAMESPACE, namespace)],
+        )
     }
 
     /// Service accounts.

@@ -52,6 +52,7 @@ pub type Start = fn(&Context) -> Loop;
 /// The controllers, under upstream's names.
 pub const ALL: &[(&str, Start)] = &[
     ("replicaset-controller", crate::replicaset::start),
+    ("replicationcontroller-controller", crate::replicaset::start_replication_controllers),
     ("deployment-controller", crate::deployment::start),
     ("daemonset-controller", crate::daemonset::start),
     ("job-controller", crate::job::start),

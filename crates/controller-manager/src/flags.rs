@@ -57,6 +57,9 @@ pub struct Flags {
     /// Replica sets worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_replicaset_syncs: usize,
+    /// Replication controllers worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_rc_syncs: usize,
     /// Daemon sets worked on at a time.
     #[arg(long, default_value_t = 2)]
     pub concurrent_daemonset_syncs: usize,

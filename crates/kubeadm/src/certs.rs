@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::certificate::{self, Facts};
 use crate::host::{CONTROL_PLANE_KUBECONFIGS, Host};
-use crate::pki::{Authority, Folder, Pair, write_secret};
+use crate::pki::{Authority, FRONT_PROXY_AUTHORITY, FRONT_PROXY_CLIENT, Folder, Pair, write_secret};
 use crate::signing::{self, Wanted};
 use crate::{join, node, systemd, tokens};
 
@@ -117,6 +117,7 @@ pub fn held(host: &Host) -> anyhow::Result<Vec<Held>> {
         .collect();
     places.push(("apiserver", Place::Files(host.pki.clone(), "apiserver")));
     places.push(("apiserver-kubelet-client", Place::Files(host.pki.clone(), "apiserver-kubelet-client")));
+    places.push((FRONT_PROXY_CLIENT, Place::Files(host.pki.clone(), FRONT_PROXY_CLIENT)));
     places.push(("kubelet-client", Place::KubeletClient(host.kubelet_client())));
     places.push(("kubelet-serving", Place::Files(host.kubelet_pki(), "kubelet")));
     let present = places.into_iter().filter(|(_, place)| place.exists());
@@ -148,6 +149,10 @@ pub fn report(host: &Host, now: Timestamp) -> anyhow::Result<String> {
     let authority = certificate::read(&read(&host.pki.join("ca.crt"))?)?;
     let mut authorities = vec![["CERTIFICATE AUTHORITY", "EXPIRES", "RESIDUAL TIME"].map(str::to_owned)];
     authorities.push(cells("ca", authority.expires));
+    let front_proxy = host.pki.join(format!("{FRONT_PROXY_AUTHORITY}.crt"));
+    if front_proxy.exists() {
+        authorities.push(cells(FRONT_PROXY_AUTHORITY, certificate::read(&read(&front_proxy)?)?.expires));
+    }
     Ok(format!("{}\n\n{}", tokens::table(&rows), tokens::table(&authorities)))
 }
 
@@ -180,6 +185,9 @@ pub async fn renew(
             continue;
         }
         let pair = match &authority {
+            Some(_) if one.name == FRONT_PROXY_CLIENT => {
+                sign(&Folder::new(&host.pki).front_proxy_authority(now)?, one, now)?
+            }
             Some(authority) => sign(authority, one, now)?,
             None => ask(host, one).await?,
         };

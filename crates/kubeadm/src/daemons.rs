@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::pki::FRONT_PROXY_CLIENT;
+
 /// One daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
@@ -73,6 +75,10 @@ impl ControlPlane {
                 ("kubelet-certificate-authority", pki("ca.crt")),
                 ("kubelet-client-certificate", pki("apiserver-kubelet-client.crt")),
                 ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
+                ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
+                ("requestheader-allowed-names", FRONT_PROXY_CLIENT.to_owned()),
+                ("proxy-client-cert-file", pki("front-proxy-client.crt")),
+                ("proxy-client-key-file", pki("front-proxy-client.key")),
                 ("enable-bootstrap-token-auth", "true".to_owned()),
                 ("service-cluster-ip-range", self.service_range.clone()),
             ],

@@ -151,6 +151,11 @@ impl Authority {
     }
 }
 
+/// File, and common name, of the authority of those who speak for others.
+pub const FRONT_PROXY_AUTHORITY: &str = "front-proxy-ca";
+/// File, and common name, of the API server's certificate by it.
+pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
+
 /// The files below one folder.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
@@ -172,15 +177,37 @@ impl Folder {
     /// # Errors
     /// Files that cannot be read or written.
     pub fn authority(&self, now: jiff::Timestamp) -> anyhow::Result<Authority> {
+        self.authority_in("ca", "kubernetes", now)
+    }
+
+    /// The authority whose clients speak for others to extension API servers, made if
+    /// there is none. It is one of its own: whoever it signs may say that they are
+    /// anybody.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn front_proxy_authority(&self, now: jiff::Timestamp) -> anyhow::Result<Authority> {
+        self.authority_in(FRONT_PROXY_AUTHORITY, FRONT_PROXY_AUTHORITY, now)
+    }
+
+    /// The certificate with which the API server speaks for others, signed if it is
+    /// not there.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn ensure_front_proxy(&self, now: jiff::Timestamp) -> anyhow::Result<()> {
+        let authority = self.front_proxy_authority(now)?;
+        self.ensure(FRONT_PROXY_CLIENT, &authority, &Subject::client(FRONT_PROXY_CLIENT, &[]), now)
+    }
+
+    fn authority_in(&self, file: &str, name: &str, now: jiff::Timestamp) -> anyhow::Result<Authority> {
         fs::create_dir_all(&self.0).with_context(|| format!("create {}", self.0.display()))?;
-        if self.path("ca.crt").exists() {
-            return Authority::load(&Pair {
-                certificate: read(&self.path("ca.crt"))?,
-                key: read(&self.path("ca.key"))?,
-            });
+        let (certificate, key) = (self.path(&format!("{file}.crt")), self.path(&format!("{file}.key")));
+        if certificate.exists() {
+            return Authority::load(&Pair { certificate: read(&certificate)?, key: read(&key)? });
         }
-        let (authority, pair) = Authority::generate("kubernetes", now)?;
-        self.write("ca", &pair)?;
+        let (authority, pair) = Authority::generate(name, now)?;
+        self.write(file, &pair)?;
         Ok(authority)
     }
 

@@ -66,7 +66,7 @@ fn folders(host: &Host) -> Vec<std::path::PathBuf> {
 }
 
 fn files(host: &Host) -> Vec<std::path::PathBuf> {
-    let keys = ["ca", "apiserver", "apiserver-kubelet-client"];
+    let keys = ["ca", "apiserver", "apiserver-kubelet-client", "front-proxy-ca", "front-proxy-client"];
     let mut files: Vec<_> = keys
         .iter()
         .flat_map(|name| ["crt", "key"].map(|end| host.pki.join(format!("{name}.{end}"))))

@@ -83,6 +83,67 @@ struct Walk<'s> {
     seen: BTreeSet<StructId>,
 }
 
+/// A field that every object has, with what `kubectl explain` says of it.
+/// What the fields are for that every object has in its metadata.
+const OF_METADATA: [(&str, &str); 15] = [
+    ("annotations", "Annotations are notes of tools and people, by key. Nothing selects by them."),
+    (
+        "creationTimestamp",
+        "CreationTimestamp is a timestamp, set by the server when the object is made (RFC 3339, UTC). It never changes.",
+    ),
+    (
+        "deletionGracePeriodSeconds",
+        "DeletionGracePeriodSeconds says how many seconds the object has for its end, once it is being deleted. It only becomes shorter.",
+    ),
+    (
+        "deletionTimestamp",
+        "DeletionTimestamp is the time (RFC 3339, UTC) at which the object shall be gone; the server sets it when somebody deletes an object that cannot go at once.",
+    ),
+    (
+        "finalizers",
+        "Finalizers are those who have work to do before the object may go. Each takes its own name away; the object goes with the last one.",
+    ),
+    (
+        "generateName",
+        "GenerateName is what the server begins the name with if there is no name; a random ending makes it unique.",
+    ),
+    ("generation", "Generation counts the changes of what is wanted; changes of the status leave it alone."),
+    ("labels", "Labels are keys and values by which objects are selected."),
+    ("managedFields", "ManagedFields says who set which fields, for server-side apply."),
+    ("name", "Name is unique among the objects of a resource in a namespace. It never changes."),
+    (
+        "namespace",
+        "Namespace is where the name is unique; objects of the whole cluster have none. It never changes.",
+    ),
+    (
+        "ownerReferences",
+        "OwnerReferences are the objects that this one exists for; when all of them are gone, the garbage collector deletes it.",
+    ),
+    (
+        "resourceVersion",
+        "ResourceVersion names this state of the object. It is compared for equality only, and passed back unchanged: a write with an old one fails.",
+    ),
+    ("selfLink", "SelfLink is not used any more."),
+    ("uid", "UID is unique over time and space: an object made again under its old name has another one."),
+];
+
+fn described(name: &str, mut schema: Value) -> Value {
+    let text = match name {
+        "apiVersion" => {
+            "APIVersion defines the version of the schema that the object is written in, as GROUP/VERSION. A server takes the versions that it knows and refuses others."
+        }
+        "kind" => {
+            "Kind says in CamelCase what the object is. The path of a request says it too, and it never changes."
+        }
+        "metadata" => {
+            "Standard object's metadata: name, namespace, labels and what else every object carries."
+        }
+        _ => return schema,
+    };
+    schema["description"] = text.into();
+    schema
+}
+
 impl Walk<'_> {
     fn named(&mut self, name: &str) -> Option<String> {
         let id = self.schema.find(name)?;
@@ -121,19 +182,20 @@ impl Walk<'_> {
     fn documented(&mut self, kind: &Descriptor, document: &Value) {
         let name = definition_of(kind);
         let mut own = document.clone();
-        own["properties"]["apiVersion"] = json!({"type": "string"});
-        own["properties"]["kind"] = json!({"type": "string"});
+        own["properties"]["apiVersion"] = described("apiVersion", json!({"type": "string"}));
+        own["properties"]["kind"] = described("kind", json!({"type": "string"}));
         let meta =
             |walk: &mut Self, name: &str| walk.named(&format!("meta/v1.{name}")).map(|name| reference(&name));
         if let Some(metadata) = meta(self, "ObjectMeta") {
-            own["properties"]["metadata"] = json!({"allOf": [metadata]});
+            own["properties"]["metadata"] = described("metadata", json!({"allOf": [metadata]}));
         }
         let list_meta = meta(self, "ListMeta").unwrap_or_default();
         let list = json!({
             "type": "object", "required": ["items"],
             "properties": {
-                "apiVersion": {"type": "string"}, "kind": {"type": "string"},
-                "metadata": {"allOf": [list_meta]},
+                "apiVersion": described("apiVersion", json!({"type": "string"})),
+                "kind": described("kind", json!({"type": "string"})),
+                "metadata": described("metadata", json!({"allOf": [list_meta]})),
                 "items": {"type": "array", "items": reference(&name)},
             },
         });
@@ -159,8 +221,18 @@ impl Walk<'_> {
         let of = self.schema.get(id);
         let mut properties = Map::new();
         let mut required = Vec::new();
+        // What has a kind is an object of its own.
+        let is_object = of.fields.contains_key("kind") && of.fields.contains_key("metadata");
+        let is_metadata = of.name == "meta/v1.ObjectMeta";
         for (name, field) in &of.fields {
-            properties.insert(name.clone(), self.field(field));
+            let mut value = self.field(field);
+            if is_object {
+                value = described(name, value);
+            }
+            if let Some((_, text)) = OF_METADATA.iter().find(|(one, _)| is_metadata && one == name) {
+                value["description"] = (*text).into();
+            }
+            properties.insert(name.clone(), value);
             if field.required {
                 required.push(Value::from(name.as_str()));
             }

@@ -115,9 +115,20 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The names of [`Self::selectable`], known without an object.
+    /// The names of selectable fields in selectors, known without an object.
     fn selectable_names(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// What tells objects that were stored in this very version, by the rules of today:
+    /// they are shown as they are stored, though the kind [converts](Self::converts).
+    fn form(&self) -> Option<&str> {
+        None
+    }
+
+    /// What a field of a selector is called among [`Self::selectable`].
+    fn stored_field<'n>(&self, name: &'n str) -> std::borrow::Cow<'n, str> {
+        name.into()
     }
 
     /// The cells of the object's row, one per column of the descriptor.

@@ -65,6 +65,14 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+    /// A value is not what whoever wrapped it can unwrap.
+    #[error("the value of {key} cannot be read: {why}")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// Why not.
+        why: String,
+    },
     /// Another process uses the data directory.
     #[error("the data directory {path} is in use by another process")]
     InUse {

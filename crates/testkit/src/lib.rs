@@ -157,6 +157,7 @@ fn credentials(folder: &Path) -> anyhow::Result<Authority> {
         &Subject::client("kube-apiserver-kubelet-client", &[]),
         now,
     )?;
+    pki.ensure_front_proxy(now)?;
     pki.ensure_service_account_keys()?;
     Ok(authority)
 }
@@ -180,6 +181,10 @@ async fn launch(folder: &Path, more: &[String]) -> anyhow::Result<(Shell, apiser
             format!("--kubelet-certificate-authority={}", pki("ca.crt")),
             format!("--kubelet-client-certificate={}", pki("apiserver-kubelet-client.crt")),
             format!("--kubelet-client-key={}", pki("apiserver-kubelet-client.key")),
+            format!("--requestheader-client-ca-file={}", pki("front-proxy-ca.crt")),
+            "--requestheader-allowed-names=front-proxy-client".to_owned(),
+            format!("--proxy-client-cert-file={}", pki("front-proxy-client.crt")),
+            format!("--proxy-client-key-file={}", pki("front-proxy-client.key")),
         ]
         .into_iter()
         .chain(more.iter().cloned())

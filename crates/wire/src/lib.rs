@@ -37,3 +37,8 @@ pub mod etcd {
         tonic::include_proto!("etcdserverpb");
     }
 }
+
+/// The contract with a key management service, and what is stored of its keys.
+pub mod kms {
+    tonic::include_proto!("v2");
+}

@@ -18,7 +18,7 @@ use daemon::server::Peer;
 pub use bootstrap_token::{BootstrapTokenError, BootstrapTokens};
 pub use flags::AuthenticationFlags;
 pub use jwt::{Anonymous, Issuer, JwtError};
-pub use service_account::{Bound, BoundTo, IssuedToken, TokenError, Tokens};
+pub use service_account::{Bindings, Bound, IssuedToken, TokenError, Tokens};
 pub use webhook::{TokenWebhook, WebhookTokenError};
 
 /// The group of everybody who proved who they are.

@@ -49,17 +49,6 @@ pub struct Bound {
     pub uid: String,
 }
 
-/// What a token is bound to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BoundTo {
-    /// A pod.
-    pub pod: Option<Bound>,
-    /// A secret.
-    pub secret: Option<Bound>,
-    /// The pod's node: it is told, not looked after.
-    pub node: Option<Bound>,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Claims {
     aud: Vec<String>,
@@ -85,6 +74,17 @@ struct Kubernetes {
     node: Option<Bound>,
 }
 
+/// What a token is worth nothing without, besides its service account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// A pod.
+    pub pod: Option<Bound>,
+    /// A secret.
+    pub secret: Option<Bound>,
+    /// A node: that of the pod, or the node itself.
+    pub node: Option<Bound>,
+}
+
 /// A token just made.
 #[derive(Debug)]
 pub struct IssuedToken {
@@ -97,6 +97,7 @@ pub struct IssuedToken {
 /// Signs and verifies.
 pub struct Tokens {
     issuer: String,
+    keys_url: String,
     audiences: Vec<String>,
     algorithm: Algorithm,
     signing: EncodingKey,
@@ -116,7 +117,7 @@ impl Tokens {
     pub fn load(
         private: &Path,
         public: &Path,
-        issuer: &str,
+        (issuer, keys_url): (&str, String),
         audiences: Vec<String>,
         cache: Arc<WatchCache>,
         clock: Arc<dyn Clock>,
@@ -140,6 +141,7 @@ impl Tokens {
         let issuer = issuer.to_owned();
         Ok(Self {
             issuer,
+            keys_url,
             audiences,
             algorithm,
             signing,
@@ -170,6 +172,24 @@ impl Tokens {
         &self.issuer
     }
 
+    /// Where the public keys are served.
+    #[must_use]
+    pub fn keys_url(&self) -> &str {
+        &self.keys_url
+    }
+
+    /// The name of the signatures' algorithm.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        if self.algorithm == Algorithm::ES256 { "ES256" } else { "RS256" }
+    }
+
+    /// What tells the key from others.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
     /// The public key, PEM.
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
@@ -184,7 +204,7 @@ impl Tokens {
         &self,
         namespace: &str,
         account: Bound,
-        to: BoundTo,
+        bound: Bindings,
         audiences: Vec<String>,
         seconds: i64,
     ) -> Result<IssuedToken, TokenError> {
@@ -200,9 +220,9 @@ impl Tokens {
             kubernetes: Kubernetes {
                 namespace: namespace.to_owned(),
                 serviceaccount: account,
-                pod: to.pod,
-                secret: to.secret,
-                node: to.node,
+                pod: bound.pod,
+                secret: bound.secret,
+                node: bound.node,
             },
         };
         let mut header = Header::new(self.algorithm);
@@ -268,6 +288,13 @@ impl Tokens {
         };
         check("service account", "serviceaccounts", &of.serviceaccount)?;
         of.pod.iter().try_for_each(|pod| check("pod", "pods", pod))?;
+        // A pod's token is good as long as its pod; one of a node alone, as long as the node.
+        if let (None, Some(node)) = (&of.pod, &of.node) {
+            let found = self.cache.resource("", "nodes").get("", &node.name);
+            if found.is_none_or(|object| object.uid() != node.uid) {
+                return Err(TokenError::Unbound { what: "node", name: node.name.clone() });
+            }
+        }
         of.secret.iter().try_for_each(|secret| check("secret", "secrets", secret))
     }
 }
@@ -283,6 +310,7 @@ fn user(claims: &Claims) -> User {
     }
     if let Some(node) = &of.node {
         extra.insert("authentication.kubernetes.io/node-name".to_owned(), vec![node.name.clone()]);
+        // The node of a pod may not have been known.
         if !node.uid.is_empty() {
             extra.insert("authentication.kubernetes.io/node-uid".to_owned(), vec![node.uid.clone()]);
         }

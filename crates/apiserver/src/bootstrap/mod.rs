@@ -1,8 +1,10 @@
 //! What every cluster has from its first second: namespaces, roles and their
 //! bindings, priority classes, and the API server's own service.
 //!
-//! Everything is created if it is absent; roles are brought up to date unless
+//! [`extension`] tells extension API servers whom to believe. Everything is created if it is absent; roles are brought up to date unless
 //! their annotation says that somebody looks after them by hand.
+
+mod extension;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::registry::{Address, Caller, CreateOptions, FieldValidation, MediaType
 
 const ROLES: &str = include_str!("roles.yaml");
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+const RBAC: &str = "rbac.authorization.k8s.io";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
     (
@@ -46,17 +49,25 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+pub(crate) use extension::Authentication;
+
 /// Makes what is missing, then looks after the API server's endpoints.
 ///
 /// # Errors
 /// What cannot be made, and why.
-pub async fn run(gate: &Arc<Gate>, endpoint: Endpoint, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    gate: &Arc<Gate>,
+    endpoint: Endpoint,
+    authentication: &Authentication,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     for name in NAMESPACES {
         ensure(gate, "", "namespaces", "", &json!({"metadata": {"name": name}})).await?;
     }
     for object in roles()? {
         ensure_role(gate, &object).await?;
     }
+    authentication.publish(gate).await?;
     for (name, value, text) in PRIORITY_CLASSES {
         let class = json!({"metadata": {"name": name}, "value": value, "description": text});
         ensure(gate, "scheduling.k8s.io", "priorityclasses", "", &class).await?;
@@ -138,22 +149,33 @@ fn roles() -> anyhow::Result<Vec<Value>> {
     let file = api::yaml::parse(ROLES).context("parse the built-in roles")?;
     let mut objects = Vec::new();
     for (name, entry) in file.as_object().into_iter().flatten() {
-        let metadata = json!({
-            "name": name,
-            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-            "annotations": {AUTOUPDATE: "true"},
-        });
+        let namespace = entry["namespace"].as_str();
+        let metadata = |name: &str| {
+            let mut metadata = json!({
+                "name": name,
+                "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+                "annotations": {AUTOUPDATE: "true"},
+            });
+            if let Some(namespace) = namespace {
+                metadata["namespace"] = namespace.into();
+            }
+            metadata
+        };
+        let (role, binding) = match namespace {
+            Some(_) => ("Role", format!("system::{name}")),
+            None => ("ClusterRole", name.clone()),
+        };
         let rules: Vec<Value> = entry["rules"].as_array().into_iter().flatten().map(rule).collect();
         objects.push(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-            "metadata": metadata, "rules": rules,
+            "apiVersion": format!("{RBAC}/v1"), "kind": role,
+            "metadata": metadata(name), "rules": rules,
         }));
         if let Some(subjects) = entry["subjects"].as_array() {
             let subjects: Vec<Value> = subjects.iter().filter_map(Value::as_str).map(subject).collect();
             objects.push(json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-                "metadata": metadata, "subjects": subjects,
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+                "apiVersion": format!("{RBAC}/v1"), "kind": format!("{role}Binding"),
+                "metadata": metadata(&binding), "subjects": subjects,
+                "roleRef": {"apiGroup": RBAC, "kind": role, "name": name},
             }));
         }
     }
@@ -178,21 +200,21 @@ fn rule(entry: &Value) -> Value {
 fn subject(text: &str) -> Value {
     let (kind, name) = text.split_once(':').unwrap_or(("user", text));
     match kind {
-        "group" => json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name}),
+        "group" => json!({"kind": "Group", "apiGroup": RBAC, "name": name}),
         "serviceaccount" => {
             let (namespace, name) = name.split_once(':').unwrap_or(("default", name));
             json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
         }
-        _ => json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name}),
+        _ => json!({"kind": "User", "apiGroup": RBAC, "name": name}),
     }
 }
 
 async fn ensure_role(gate: &Gate, object: &Value) -> anyhow::Result<()> {
-    let resource = if object["kind"] == "ClusterRole" { "clusterroles" } else { "clusterrolebindings" };
-    let group = "rbac.authorization.k8s.io";
-    let kind = gate.registry().kinds().find(group, "v1", resource).context("RBAC is not in the catalogue")?;
-    let address = Address { kind, namespace: String::new(), name: name_of(object).to_owned() };
-    match create(gate, group, resource, "", object).await {
+    let resource = format!("{}s", object["kind"].as_str().unwrap_or_default().to_lowercase());
+    let kind = gate.registry().kinds().find(RBAC, "v1", &resource).context("RBAC is not in the catalogue")?;
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    let address = Address { kind, namespace, name: name_of(object).to_owned() };
+    match create(gate, RBAC, &resource, &address.namespace, object).await {
         Ok(()) => return Ok(()),
         Err(status) if status.reason == Reason::AlreadyExists => {}
         Err(status) => return Err(status).with_context(|| format!("create {resource} {:?}", address.name)),

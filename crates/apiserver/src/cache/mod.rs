@@ -98,6 +98,14 @@ pub fn key(group: &str, resource: &str, namespace: &str, name: &str) -> String {
     if namespace.is_empty() { format!("{prefix}{name}") } else { format!("{prefix}{namespace}/{name}") }
 }
 
+/// Group and plural name of the resource that a key belongs to.
+#[must_use]
+pub fn resource_of(key: &str) -> Option<(&str, &str)> {
+    let (prefix, _) = split(key)?;
+    let (group, resource) = prefix.strip_prefix(ROOT)?.trim_end_matches('/').split_once('/')?;
+    Some((if group == "core" { "" } else { group }, resource))
+}
+
 /// Splits a key into its resource's prefix and the rest.
 fn split(key: &str) -> Option<(&str, &str)> {
     let after_root = key.strip_prefix(ROOT)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::{FieldSelector, LabelSelector};
 use parking_lot::RwLock;
+use resources::Descriptor;
 use tokio::sync::watch as latest;
 
 use crate::stored::Stored;
@@ -55,6 +56,9 @@ pub struct Selected {
     pub labels: LabelSelector,
     /// By selectable fields.
     pub fields: FieldSelector,
+    /// The kind whose fields they are, where objects may have been stored before it
+    /// had them.
+    pub kind: Option<Arc<Descriptor>>,
 }
 
 impl Selected {
@@ -63,7 +67,23 @@ impl Selected {
     pub fn includes(&self, object: &Stored) -> bool {
         (self.namespace.is_empty() || self.namespace == object.namespace())
             && self.labels.matches(object)
-            && self.fields.matches(|field| object.field(field))
+            && (self.fields.matches(|field| object.field(field)) || self.includes_by_value(object))
+    }
+
+    /// The same by what the object itself says, of fields that were not stored with it.
+    fn includes_by_value(&self, object: &Stored) -> bool {
+        let Some(kind) = &self.kind else { return false };
+        if self.fields.terms().iter().all(|term| object.field(&term.field).is_some()) {
+            return false;
+        }
+        let Ok(decoded) = object.object() else { return false };
+        if kind.conversion.is_some() && decoded.api_version() != kind.api_version() {
+            return false;
+        }
+        let values = kind.strategy.selectable(&decoded);
+        let value =
+            |field: &str| values.iter().find(|(name, _)| *name == field).map(|(_, value)| value.as_str());
+        self.fields.matches(|field| object.field(field).or_else(|| value(field)))
     }
 
     /// The only name that can match, if there is one.

@@ -3,6 +3,7 @@
 //! The API server authorizes, finds the node, and passes the stream on to the
 //! kubelet's gRPC service.
 
+mod any_certificate;
 mod kubelet;
 mod logs;
 mod outward;
@@ -26,8 +27,8 @@ use crate::registry::{Address, Caller};
 use crate::rest::{Answer, Query};
 
 pub use kubelet::{Kubelets, NodeClient};
-pub(crate) use outward::Destination;
 pub use outward::Outward;
+pub(crate) use outward::{Destination, Place, Trust};
 
 /// Passes requests on to nodes.
 pub struct Connector {

@@ -23,8 +23,10 @@ use serde_json::Value;
 use sha2::Digest as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::Kubelets;
+use super::any_certificate::AnyCertificate;
 use super::port_forward::tunnel;
 use crate::cache::{Selected, WatchCache};
 
@@ -46,6 +48,15 @@ pub(crate) struct Destination {
     pub(crate) path: String,
     /// PEM, in base64, of who signed its certificate; empty: the system's roots.
     pub(crate) ca_bundle: String,
+}
+
+/// Whose certificates are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Those that the bundle, or the system's roots, vouch for.
+    Verified,
+    /// All.
+    Anybody,
 }
 
 /// Where a server is.
@@ -98,6 +109,11 @@ impl Destination {
         }
     }
 
+    /// Name and port.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.server_name(), self.port())
+    }
+
     /// The address as messages show it.
     pub(crate) fn url(&self) -> String {
         format!("https://{}:{}{}", self.server_name(), self.port(), self.path)
@@ -116,7 +132,8 @@ pub struct Outward {
     idle: Mutex<HashMap<(Place, [u8; 32]), Vec<Sender>>>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Bytes both ways.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Outward {
@@ -199,29 +216,74 @@ impl Outward {
         })
     }
 
+    /// Gets a path's body.
+    ///
+    /// # Errors
+    /// The server cannot be reached in time, or answers with anything but success.
+    pub(crate) async fn get(
+        &self,
+        to: &Destination,
+        path: &str,
+        (identity, trust): (Option<(Material, Material)>, Trust),
+        limit: Duration,
+    ) -> Result<Bytes, String> {
+        let asking = async {
+            let mut sender = handshake(self.open(to, identity, trust).await?).await?;
+            let request = Request::get(path)
+                .header(header::HOST, to.authority())
+                .header(header::ACCEPT, "application/json")
+                .header(header::USER_AGENT, "kube-apiserver")
+                .body(Full::new(Bytes::new()));
+            let response = sender.send_request(request.map_err(|error| error.to_string())?).await;
+            let response = response.map_err(|error| error.to_string())?;
+            let code = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| format!("reading the answer: {error}"))?.to_bytes();
+            if code.is_success() { Ok(body) } else { Err(format!("bad status: {}", code.as_u16())) }
+        };
+        tokio::time::timeout(limit, asking)
+            .await
+            .unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
+    }
+
+    /// Whether a service's port has somebody behind it.
+    pub(crate) fn has_endpoints(&self, namespace: &str, name: &str, port: u16) -> bool {
+        self.endpoints(namespace, name, port).is_ok()
+    }
+
     async fn connect(&self, to: &Destination) -> Result<Sender, String> {
+        handshake(self.open(to, None, Trust::Verified).await?).await
+    }
+
+    /// A connection to a server, which is shown a certificate if there is one.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is not who it should be.
+    pub(crate) async fn open(
+        &self,
+        to: &Destination,
+        identity: Option<(Material, Material)>,
+        trust: Trust,
+    ) -> Result<TlsStream<Box<dyn Stream>>, String> {
         let stream = self.dial(to).await?;
-        let ca = if to.ca_bundle.is_empty() {
+        let ca = if trust == Trust::Anybody {
+            Vec::new()
+        } else if to.ca_bundle.is_empty() {
             std::fs::read(SYSTEM_ROOTS).map_err(|error| format!("read {SYSTEM_ROOTS}: {error}"))?
         } else {
             base64::engine::general_purpose::STANDARD
                 .decode(&to.ca_bundle)
                 .map_err(|error| format!("caBundle: {error}"))?
         };
-        let files = ClientFiles { ca: Material::Bytes(ca), identity: None, server_name: None };
-        let tls = client_tls(&files, &[b"http/1.1"]).map_err(|error| format!("caBundle: {error}"))?;
+        let files = ClientFiles { ca: Material::Bytes(ca), identity, server_name: None };
+        let mut tls = client_tls(&files, &[b"http/1.1"]).map_err(|error| format!("caBundle: {error}"))?;
+        if trust == Trust::Anybody {
+            let verifier = Arc::new(AnyCertificate(Arc::clone(tls.crypto_provider())));
+            tls.dangerous().set_certificate_verifier(verifier);
+        }
         let name = ServerName::try_from(to.server_name()).map_err(|error| error.to_string())?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
-        let stream = connector.connect(name, stream).await.map_err(|error| format!("tls: {error}"))?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        tasks::spawn("outward", async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a webhook ended");
-            }
-        });
-        Ok(sender)
+        connector.connect(name, stream).await.map_err(|error| format!("tls: {error}"))
     }
 
     async fn dial(&self, to: &Destination) -> Result<Box<dyn Stream>, String> {
@@ -260,6 +322,9 @@ impl Outward {
         let found = self.cache.resource("", "services").get(namespace, name);
         let service = found.ok_or_else(|| format!("service {name:?} not found"))?;
         let service = service.object().map_err(|error| error.to_string())?;
+        if service.text(&["spec", "type"]) == "ExternalName" {
+            return Ok(vec![Endpoint::Address(service.text(&["spec", "externalName"]).to_owned(), port)]);
+        }
         let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).cloned().unwrap_or_default();
         let wanted = ports
             .iter()
@@ -284,6 +349,17 @@ impl Outward {
         }
         Ok(ready)
     }
+}
+
+async fn handshake(stream: TlsStream<Box<dyn Stream>>) -> Result<Sender, String> {
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(|error| error.to_string())?;
+    tasks::spawn("outward", async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a webhook ended");
+        }
+    });
+    Ok(sender)
 }
 
 enum Endpoint {

@@ -27,6 +27,10 @@ pub(crate) fn document(kinds: &[Arc<Descriptor>]) -> Value {
             match definitions.get_mut(name) {
                 // A shared type is of several groups.
                 Some(known) => join_kinds(known, schema),
+                // kubectl would take what is named for all that there may be.
+                None if schema[KINDS].is_array() && schema[FREE] == true => {
+                    definitions.insert(name.clone(), json!({"type": "object", KINDS: schema[KINDS]}));
+                }
                 None => {
                     definitions.insert(name.clone(), converted(schema));
                 }
@@ -42,6 +46,7 @@ pub(crate) fn document(kinds: &[Arc<Descriptor>]) -> Value {
 }
 
 const KINDS: &str = "x-kubernetes-group-version-kind";
+const FREE: &str = "x-kubernetes-preserve-unknown-fields";
 
 fn join_kinds(known: &mut Value, schema: &Value) {
     let Some(more) = schema[KINDS].as_array() else { return };
@@ -85,7 +90,7 @@ fn converted(schema: &Value) -> Value {
         }
         return new;
     }
-    let is_free = map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+    let is_free = map.get(FREE) == Some(&Value::Bool(true));
     let mut new = Map::new();
     for (name, value) in map {
         let value = match name.as_str() {

@@ -1,7 +1,7 @@
 //! From a request's body to an object of the kind that its path names.
 
 use api::protobuf;
-use api::schema::{Conformed, conform};
+use api::schema::conform;
 use api::{Object, Reason, Status};
 use resources::Descriptor;
 use serde_json::Value;
@@ -53,9 +53,9 @@ pub fn decode(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let value = match media {
-        MediaType::Protobuf => from_protobuf(kind, body_kind, body)?,
-        _ => parse(media, body)?,
+    let (value, repeated) = match media {
+        MediaType::Protobuf => (from_protobuf(kind, body_kind, body)?, Vec::new()),
+        _ => parse_strictly(media, body)?,
     };
     let mut object = Object::from_value(value).map_err(|error| {
         Status::bad_request(format!(
@@ -66,7 +66,8 @@ pub fn decode(
     check_kind(body_kind, &mut object)?;
     let schema = &kind.shape.0;
     let Some(shape) = body_kind.shape.or_else(|| schema.find(&struct_name(body_kind))) else {
-        return Ok(Decoded { object, warnings: Vec::new() });
+        let warnings = judge(body_kind, repeated, validation)?;
+        return Ok(Decoded { object, warnings });
     };
     let conformed = match body_kind.shape {
         Some(_) => kind.conform(&mut object),
@@ -78,7 +79,8 @@ pub fn decode(
             body_kind.kind, body_kind.version, body_kind.kind
         ))
     })?;
-    let warnings = judge_unknown(body_kind, found, validation)?;
+    let unknown = found.unknown.iter().map(|path| format!("unknown field {path:?}"));
+    let warnings = judge(body_kind, unknown.chain(repeated).collect(), validation)?;
     Ok(Decoded { object, warnings })
 }
 
@@ -142,11 +144,25 @@ fn from_protobuf(kind: &Descriptor, of: &BodyKind<'_>, body: &[u8]) -> Result<Va
     Ok(Value::Object(object))
 }
 
+/// A body, and what it says twice.
+fn parse_strictly(media: MediaType, body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    if media == MediaType::Json {
+        let (value, repeated) = api::json::parse(body).map_err(|error| not_json(&error))?;
+        let texts = repeated.iter().map(|path| format!("duplicate field {path:?}"));
+        return Ok((value, texts.collect()));
+    }
+    let value = parse(media, body)?;
+    let repeated = std::str::from_utf8(body).ok().and_then(api::yaml::repeated);
+    Ok((value, repeated.map(|why| format!("yaml: unmarshal errors:\n  {why}")).into_iter().collect()))
+}
+
+fn not_json(error: &serde_json::Error) -> Status {
+    Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+}
+
 fn parse(media: MediaType, body: &[u8]) -> Result<Value, Status> {
     match media {
-        MediaType::Json => serde_json::from_slice(body).map_err(|error| {
-            Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
-        }),
+        MediaType::Json => serde_json::from_slice(body).map_err(|error| not_json(&error)),
         MediaType::Yaml => {
             if body.len() > MAX_YAML_BYTES {
                 return Err(Status::too_large(MAX_YAML_BYTES));
@@ -183,12 +199,8 @@ fn check_kind(of: &BodyKind<'_>, object: &mut Object) -> Result<(), Status> {
     Ok(())
 }
 
-fn judge_unknown(
-    of: &BodyKind<'_>,
-    found: Conformed,
-    validation: FieldValidation,
-) -> Result<Vec<String>, Status> {
-    let texts: Vec<String> = found.unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
+/// What becomes of a body's mistakes.
+fn judge(of: &BodyKind<'_>, texts: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Status> {
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(texts),

@@ -49,6 +49,16 @@ impl Kinds {
         self.index.load().by_path.get(&(group.to_owned(), version.to_owned(), resource.to_owned())).cloned()
     }
 
+    /// The other versions of a kind's objects.
+    #[must_use]
+    pub fn other_versions(&self, kind: &Descriptor) -> Vec<Arc<Descriptor>> {
+        let index = self.index.load();
+        let is_other = |other: &&Arc<Descriptor>| {
+            other.storage == kind.storage && other.api_version() != kind.api_version()
+        };
+        index.in_order.iter().filter(is_other).cloned().collect()
+    }
+
     /// All kinds, in discovery order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Descriptor>> {

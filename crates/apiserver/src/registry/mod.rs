@@ -43,6 +43,9 @@ pub use table::IncludeObject;
 pub use update::{Guard, PatchKind, UpdateOptions};
 pub use view::{Shape, View};
 
+/// Where the form of a stored object is kept, among its fields; no selector has it.
+const FORM: &str = "/form";
+
 /// Who asks, and how.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -151,13 +154,31 @@ impl Registry {
 
     /// The value for the store: the one encoding of a write.
     async fn encode_value(&self, kind: &Descriptor, object: &Object) -> Result<Bytes, Status> {
-        let fields = kind.strategy.selectable(object);
-        if kind.strategy.converts() {
-            let mut stored = self.converter.object(kind, object.clone(), &kind.stored_version).await?;
-            kind.strategy.to_stored(&mut stored);
-            return Ok(crate::stored::encode(&stored, &fields));
+        let mut fields = kind.strategy.selectable(object);
+        if !kind.strategy.converts() {
+            return Ok(crate::stored::encode(object, &fields));
         }
-        Ok(crate::stored::encode(object, &fields))
+        if kind.api_version() == kind.stored_version
+            && let Some(form) = kind.strategy.form()
+        {
+            fields.push((FORM, form.to_owned()));
+        }
+        let mut stored = self.converter.object(kind, object.clone(), &kind.stored_version).await?;
+        kind.strategy.to_stored(&mut stored);
+        let others = self.kinds.other_versions(kind);
+        let mut values = Vec::new();
+        for other in others.iter().filter(|other| !other.strategy.selectable_names().is_empty()) {
+            let mut object = self.converter.object(other, stored.clone(), &other.api_version()).await?;
+            other.strategy.from_stored(&mut object);
+            let found = other.strategy.selectable(&object);
+            values.extend(found.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        for (name, value) in &values {
+            if fields.iter().all(|(known, _)| known != name) {
+                fields.push((name.as_str(), value.clone()));
+            }
+        }
+        Ok(crate::stored::encode(&stored, &fields))
     }
 
     /// Asks admission about a connection.
@@ -235,7 +256,7 @@ impl Registry {
 
     /// The bytes to show for an object as the store has it.
     async fn show_stored(&self, kind: &Descriptor, stored: &Stored) -> Result<Bytes, Status> {
-        if kind.strategy.converts() {
+        if needs_conversion(kind, stored) {
             return Ok(self.decode_stored(kind, stored).await?.to_vec().into());
         }
         Ok(stored.json.clone())
@@ -247,13 +268,19 @@ impl Registry {
     /// # Errors
     /// An object that cannot be read.
     pub fn present(&self, kind: &Descriptor, stored: &Stored) -> Result<Bytes, Status> {
-        if kind.strategy.converts() {
+        if needs_conversion(kind, stored) {
             let mut object = stored.object().map_err(|error| corrupt(&error))?;
             kind.strategy.from_stored(&mut object);
             return Ok(object.to_vec().into());
         }
         Ok(stored.json.clone())
     }
+}
+
+/// Whether an object has to be shown otherwise than it is stored.
+fn needs_conversion(kind: &Descriptor, stored: &Stored) -> bool {
+    let is_current = kind.strategy.form().is_some_and(|form| stored.field(FORM) == Some(form));
+    kind.strategy.converts() && !is_current
 }
 
 impl Address {
@@ -291,7 +318,9 @@ pub fn store_failed(error: &StoreError) -> Status {
             api::Reason::Timeout,
             "the leader changed while the change was under way: it may or may not have happened",
         ),
-        StoreError::DiskFull { .. } | StoreError::Corrupt { .. } => Status::internal(error),
+        StoreError::DiskFull { .. } | StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
+            Status::internal(error)
+        }
         _ => Status::unavailable(format!("the store cannot answer: {error}")),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::conversion::Converter;
 
-use super::{Address, Caller, Kinds, Registry};
+use super::{Address, Caller, FieldValidation, Kinds, Registry};
 
 /// The longest name of a manager, as upstream.
 const MAX_MANAGER: usize = 128;
@@ -191,6 +191,24 @@ fn refused(address: &Address, error: &ApplyError) -> Status {
             ),
         ),
         ApplyError::Unreadable(_) => Status::internal(error),
+    }
+}
+
+/// What an applied configuration says twice, as a warning or a refusal.
+///
+/// # Errors
+/// It is not to say anything twice.
+pub(super) fn repeated(bytes: &[u8], validation: FieldValidation) -> Result<Option<String>, Status> {
+    if validation == FieldValidation::Ignore {
+        return Ok(None);
+    }
+    let found = std::str::from_utf8(bytes).ok().and_then(api::yaml::repeated);
+    let text = found.map(|why| format!("error converting YAML to JSON: yaml: unmarshal errors:\n  {why}"));
+    match text {
+        Some(text) if validation == FieldValidation::Strict => {
+            Err(Status::bad_request(format!("error strict decoding YAML: {text}")))
+        }
+        text => Ok(text),
     }
 }
 

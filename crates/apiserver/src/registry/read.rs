@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::{FieldSelector, LabelSelector, Status};
 use base64::Engine as _;
+use jiff::Timestamp;
 use resources::Descriptor;
 use serde::{Deserialize, Serialize};
 use store::RangeRequest;
@@ -76,17 +77,24 @@ pub struct WatchQuery {
     pub send_initial_events: Option<bool>,
 }
 
+/// How long a continue token is good for, in seconds: upstream's are for as long as
+/// it keeps the past. What is asked for later is hardly the same list any more.
+const TOKEN_LIFE: i64 = 300;
+
 /// A continue token: where the list stopped, and at which revision it was taken.
 #[derive(Serialize, Deserialize)]
 pub struct Continue {
     v: String,
+    /// 0: whichever is the newest, since the one before is gone.
     rv: u64,
     start: String,
+    /// When it was given, in seconds since 1970.
+    at: i64,
 }
 
 impl Continue {
-    fn encode(revision: u64, after: &str) -> String {
-        let token = Self { v: "corten/v1".into(), rv: revision, start: after.into() };
+    fn encode(revision: u64, after: &str, now: Timestamp) -> String {
+        let token = Self { v: "corten/v1".into(), rv: revision, start: after.into(), at: now.as_second() };
         let json = serde_json::to_vec(&token).unwrap_or_default();
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json)
     }
@@ -180,7 +188,14 @@ impl Registry {
                 ));
             }
             let token = Continue::decode(&query.continue_token)?;
-            return self.list_at(address, &selected, query.limit, token.rv, &token.start).await;
+            let revision = match token.rv {
+                0 => self.freshness(None).await?,
+                _ if self.clock.now().as_second() - token.at > TOKEN_LIFE => {
+                    return Err(self.expired_token(&token.start));
+                }
+                given => given,
+            };
+            return self.list_at(address, &selected, query.limit, revision, &token.start).await;
         }
         match (query.matching, version) {
             (Matching::Unset, _) | (Matching::NotOlderThan, Some(_)) => {}
@@ -236,7 +251,8 @@ impl Registry {
         loop {
             request.limit = if limit == 0 { BATCH } else { (limit - objects.len()).max(1) };
             let page = self.store.range(request.clone()).await.map_err(|error| match error {
-                store::StoreError::Compacted { .. } => expired_token(),
+                store::StoreError::Compacted { .. } if after.is_empty() => store_failed(&error),
+                store::StoreError::Compacted { .. } => self.expired_token(after),
                 other => store_failed(&other),
             })?;
             let Some(last) = page.kvs.last().map(|kv| kv.key.clone()) else {
@@ -257,7 +273,7 @@ impl Registry {
                 let rest = String::from_utf8_lossy(&last[prefix.len()..]).into_owned();
                 let remaining =
                     (!filtered).then(|| usize::try_from(page.count.saturating_sub(seen)).unwrap_or(0));
-                let continue_token = Continue::encode(revision, &rest);
+                let continue_token = Continue::encode(revision, &rest, self.clock.now());
                 return Ok(Listed { objects, revision, continue_token, remaining });
             }
             let mut next = last.to_vec();
@@ -319,6 +335,13 @@ impl Registry {
         })
     }
 
+    /// A token whose revision is gone, and one with which the list goes on otherwise.
+    fn expired_token(&self, after: &str) -> Status {
+        let continue_token = Continue::encode(0, after, self.clock.now());
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+        Status { continue_token, ..Status::expired(message) }
+    }
+
     fn check_fields(&self, address: &Address, fields: &FieldSelector) -> Result<(), Status> {
         let known = address.kind.strategy.selectable_names();
         for term in fields.terms() {
@@ -334,13 +357,11 @@ impl Registry {
 }
 
 fn selection(address: &Address, labels: &LabelSelector, fields: &FieldSelector) -> Selected {
-    Selected { namespace: address.namespace.clone(), labels: labels.clone(), fields: fields.clone() }
-}
-
-fn expired_token() -> Status {
-    Status::expired(
-        "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
-    )
+    let fields = fields.renamed(|name| address.kind.strategy.stored_field(name));
+    // A definition may have got its fields after its objects.
+    let kind =
+        Some(&address.kind).filter(|kind| !fields.is_everything() && kind.strategy.document().is_some());
+    Selected { namespace: address.namespace.clone(), labels: labels.clone(), fields, kind: kind.cloned() }
 }
 
 fn invalid_list(why: &str) -> Status {

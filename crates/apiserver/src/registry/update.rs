@@ -147,6 +147,7 @@ impl Registry {
         options: &UpdateOptions,
         guard: Guard<'_>,
     ) -> Result<Written, Status> {
+        let repeated: Vec<String> = owners::repeated(config, options.field_validation)?.into_iter().collect();
         let config = owners::read_config(&address, config)?;
         let through = Through::of(part, options.owners);
         let settled = |live: &Object| {
@@ -154,7 +155,7 @@ impl Registry {
             // The configuration was checked; what it leaves out is filled in.
             address.kind.conform(&mut object).map_err(|error| Status::bad_request(error.to_string()))?;
             guard(&object)?;
-            Ok((object, Vec::new()))
+            Ok((object, repeated.clone()))
         };
         if through.subresource.is_empty() && self.current(&address).await?.is_none() {
             if !config.uid().is_empty() {
@@ -437,11 +438,9 @@ fn patch_failed(error: &PatchError) -> Status {
     match error {
         PatchError::Malformed(_) => Status::bad_request(error.to_string()),
         PatchError::TooManyOperations(_) => Status::new(Reason::RequestEntityTooLarge, error.to_string()),
-        PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => Status {
-            code: 422,
-            reason: Reason::Invalid,
-            message: format!("the server rejected our request due to an error in our request: {error}"),
-            details: None,
-        },
+        PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => {
+            let message = format!("the server rejected our request due to an error in our request: {error}");
+            Status::new(Reason::Invalid, message)
+        }
     }
 }

@@ -26,7 +26,8 @@ pub(super) fn asks(method: &Method, path: &str, parsed: &RequestPath, query: &Qu
         ("PATCH", _) => "patch",
         ("DELETE", false) => "delete",
         ("DELETE", true) => "deletecollection",
-        _ => "",
+        // Nobody is given a verb that does not exist.
+        _ => "unknown",
     };
     let mut asked = target.asks(verb);
     if matches!(verb, "list" | "watch" | "deletecollection") {

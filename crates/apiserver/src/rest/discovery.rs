@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::Asked;
 use super::answer::{Answer, encoded, json as json_answer};
 use super::negotiate::{Accept, Form};
+use crate::aggregation::{self, Aggregation, Remote};
 use crate::gate::Gate;
 use crate::openapi::{self, wire};
 use crate::registry::MediaType;
@@ -69,27 +70,38 @@ impl Documents {
     ///
     /// # Errors
     /// Nothing is served there.
-    pub(crate) fn answer(&self, gate: &Gate, asked: &Asked, path: &str) -> Result<Response<Answer>, Status> {
+    pub(crate) fn answer(
+        &self,
+        gate: &Gate,
+        others: &Aggregation,
+        asked: &Asked,
+        path: &str,
+    ) -> Result<Response<Answer>, Status> {
         let kinds = gate.registry().kinds().all();
+        let remotes = others.remotes();
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let aggregated = asked.accept.form == Form::Discovery;
         match parts.as_slice() {
-            [] => Ok(json_answer(200, &json!({"paths": paths(&kinds)}))),
+            [] => Ok(json_answer(200, &json!({"paths": paths(&kinds, &remotes)}))),
             ["api"] if aggregated => Ok(aggregated_answer(&aggregated_groups(&kinds, true))),
-            ["apis"] if aggregated => Ok(aggregated_answer(&aggregated_groups(&kinds, false))),
+            ["apis"] if aggregated => {
+                let mut document = aggregated_groups(&kinds, false);
+                add_remotes(&mut document, others, &remotes);
+                Ok(aggregated_answer(&document))
+            }
             ["api"] => Ok(json_answer(
                 200,
                 &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
             )),
             ["apis"] => {
-                let groups: Vec<Value> = group_versions(&kinds)
+                let groups: Vec<Value> = all_group_versions(&kinds, &remotes)
                     .into_iter()
                     .filter(|(group, _)| !group.is_empty())
                     .map(|(group, versions)| api_group(&group, &versions))
                     .collect();
                 Ok(json_answer(200, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
             }
-            ["apis", group] => group_versions(&kinds)
+            ["apis", group] => all_group_versions(&kinds, &remotes)
                 .into_iter()
                 .find(|(name, _)| name == group)
                 .map(|(group, versions)| {
@@ -102,13 +114,13 @@ impl Documents {
             ["api", version] => resource_list(&kinds, "", version),
             ["apis", group, version] => resource_list(&kinds, group, version),
             ["openapi", "v2"] => self.second(&kinds, asked),
-            ["openapi", "v3"] => Ok(json_answer(200, &self.openapi_index(&kinds))),
+            ["openapi", "v3"] => Ok(json_answer(200, &self.openapi_index(&kinds, &remotes))),
             ["openapi", "v3", rest @ ..] => self.openapi_document(&kinds, asked, rest),
             _ => Err(Status::no_such_resource()),
         }
     }
 
-    fn openapi_index(&self, kinds: &[Arc<Descriptor>]) -> Value {
+    fn openapi_index(&self, kinds: &[Arc<Descriptor>], remotes: &[Arc<Remote>]) -> Value {
         let mut index = serde_json::Map::new();
         for (group, versions) in group_versions(kinds) {
             for version in versions {
@@ -121,6 +133,10 @@ impl Documents {
                 let url = format!("/openapi/v3/{path}?hash={hash}");
                 index.insert(path, json!({"serverRelativeURL": url}));
             }
+        }
+        for remote in remotes {
+            let path = format!("apis/{}/{}", remote.group, remote.version);
+            index.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}")}));
         }
         json!({"paths": index})
     }
@@ -194,9 +210,9 @@ impl Documents {
     }
 }
 
-fn paths(kinds: &[Arc<Descriptor>]) -> Vec<String> {
+fn paths(kinds: &[Arc<Descriptor>], remotes: &[Arc<Remote>]) -> Vec<String> {
     let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
-    for (group, versions) in group_versions(kinds) {
+    for (group, versions) in all_group_versions(kinds, remotes) {
         if group.is_empty() {
             paths.push("/api/v1".to_owned());
             continue;
@@ -219,6 +235,34 @@ fn group_versions(kinds: &[Arc<Descriptor>]) -> Vec<(String, Vec<String>)> {
         }
     }
     groups
+}
+
+/// The same, with those that other servers answer; their groups come last.
+fn all_group_versions(kinds: &[Arc<Descriptor>], remotes: &[Arc<Remote>]) -> Vec<(String, Vec<String>)> {
+    let mut groups = group_versions(kinds);
+    for remote in remotes {
+        match groups.iter_mut().find(|(group, _)| *group == remote.group) {
+            Some((_, versions)) if versions.contains(&remote.version) => {}
+            Some((_, versions)) => versions.push(remote.version.clone()),
+            None => groups.push((remote.group.clone(), vec![remote.version.clone()])),
+        }
+    }
+    groups
+}
+
+/// Adds what other servers answer to the aggregated discovery document.
+fn add_remotes(document: &mut Value, others: &Aggregation, remotes: &[Arc<Remote>]) {
+    let Some(items) = document["items"].as_array_mut() else { return };
+    for remote in remotes {
+        let list = others.resources(remote);
+        let version = aggregation::discovery(remote, list.as_deref());
+        let known = items.iter_mut().find(|item| item["metadata"]["name"] == remote.group.as_str());
+        match known.and_then(|item| item["versions"].as_array_mut()) {
+            Some(versions) if versions.iter().any(|one| one["version"] == remote.version.as_str()) => {}
+            Some(versions) => versions.push(version),
+            None => items.push(json!({"metadata": {"name": remote.group}, "versions": [version]})),
+        }
+    }
 }
 
 fn api_group(group: &str, versions: &[String]) -> Value {

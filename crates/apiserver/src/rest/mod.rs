@@ -3,6 +3,7 @@
 mod answer;
 mod asks;
 mod discovery;
+mod issuer;
 mod negotiate;
 mod path;
 mod query;
@@ -19,11 +20,12 @@ use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
+use crate::aggregation::Aggregation;
 use crate::audit;
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
-use crate::entry::{Sender, Turned};
+use crate::entry::{Entered, Sender, Turned};
 use crate::gate::Gate;
 use crate::registry::{Caller, IncludeObject, Shape};
 use negotiate::Form;
@@ -43,6 +45,7 @@ pub struct Rest {
     pub(crate) shutdown: Shutdown,
     pub(crate) connector: Arc<Connector>,
     pub(crate) documents: Arc<Documents>,
+    aggregation: Arc<Aggregation>,
 }
 
 /// A request that was authenticated.
@@ -70,9 +73,15 @@ impl Asked {
 impl Rest {
     /// A front before a gate.
     #[must_use]
-    pub fn new(gate: Arc<Gate>, health: Health, shutdown: Shutdown, connector: Arc<Connector>) -> Self {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        health: Health,
+        shutdown: Shutdown,
+        connector: Arc<Connector>,
+        aggregation: Arc<Aggregation>,
+    ) -> Self {
         let documents = Arc::new(Documents::default());
-        Self { gate, health, shutdown, connector, documents }
+        Self { gate, health, shutdown, connector, documents, aggregation }
     }
 
     /// Answers one request; errors become a status.
@@ -110,18 +119,46 @@ impl Rest {
             Err(Turned::Refused(status)) => return Err(*status),
             Err(Turned::Busy(busy)) => return Ok(answer::busy(&busy)),
         };
-        let documents = request.uri().path().starts_with("/openapi/");
-        let accept = negotiate::Accept::parse(request.headers(), documents)?;
-        let incoming = Asked { user: Arc::clone(&entered.user), query, accept };
-        let answered = match parsed {
-            RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
-            RequestPath::Plain => self.plain(&asked, &incoming).await,
-        };
+        let answered = self.entered(request, (parsed, &asked), query, &entered).await;
         let mut response = answered.unwrap_or_else(|status| failure(&status));
         if let Some(flow) = entered.flow() {
             answer::tell_flow(&mut response, &flow);
         }
         Ok(response)
+    }
+
+    /// Answers a request that was let in.
+    async fn entered(
+        &self,
+        request: Request<Incoming>,
+        (parsed, asked): (RequestPath, &Attributes),
+        query: query::Query,
+        entered: &Entered,
+    ) -> Result<Response<Answer>, Status> {
+        let path = request.uri().path();
+        if let Some(remote) = self.aggregation.remote(path) {
+            self.gate.authorizer().check(&entered.user, asked).await?;
+            return self.aggregation.forward(&remote, &entered.user, request).await;
+        }
+        let accept = negotiate::Accept::parse(request.headers(), self.offer(&parsed, path))?;
+        let incoming = Asked { user: Arc::clone(&entered.user), query, accept };
+        match parsed {
+            RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
+            RequestPath::Plain => self.plain(asked, &incoming).await,
+        }
+    }
+
+    fn offer(&self, parsed: &RequestPath, path: &str) -> negotiate::Offer {
+        match parsed {
+            RequestPath::Object { target, .. } => {
+                let kinds = self.gate.registry().kinds();
+                let kind = kinds.find(&target.group, &target.version, &target.resource);
+                let is_bare = kind.is_some_and(|kind| !kind.is_stored());
+                if is_bare { negotiate::Offer::Bare } else { negotiate::Offer::Any }
+            }
+            RequestPath::Plain if path.starts_with("/openapi/") => negotiate::Offer::Document,
+            RequestPath::Plain => negotiate::Offer::Any,
+        }
     }
 
     async fn object(
@@ -165,7 +202,17 @@ impl Rest {
             "livez" | "readyz" | "healthz" => Ok(self.health_report(endpoint, &incoming.query)),
             "metrics" => Ok(answer::text(200, self.health.metrics_text())),
             "version" => Ok(json(200, &discovery::version())),
-            _ => self.documents.answer(&self.gate, incoming, path),
+            _ if path == issuer::CONFIGURATION => {
+                Ok(json(200, &issuer::configuration(self.gate.authenticator().tokens())))
+            }
+            _ if path == issuer::KEYS => {
+                let keys = issuer::keys(self.gate.authenticator().tokens())?;
+                let mut response = json(200, &keys);
+                let media = header::HeaderValue::from_static("application/jwk-set+json");
+                response.headers_mut().insert(header::CONTENT_TYPE, media);
+                Ok(response)
+            }
+            _ => self.documents.answer(&self.gate, &self.aggregation, incoming, path),
         }
     }
 

@@ -31,13 +31,23 @@ pub(crate) struct Accept {
     pub gzip: bool,
 }
 
+/// What a request can be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Objects in any form, or discovery.
+    Any,
+    /// Objects that are never stored, as they are.
+    Bare,
+    /// An OpenAPI document.
+    Document,
+}
+
 impl Accept {
-    /// Chooses the best of what the client lists; `documents` says that the
-    /// request is for an OpenAPI document.
+    /// Chooses the best of what the client lists.
     ///
     /// # Errors
     /// The client accepts nothing that the server has.
-    pub(crate) fn parse(headers: &HeaderMap, documents: bool) -> Result<Self, Status> {
+    pub(crate) fn parse(headers: &HeaderMap, offer: Offer) -> Result<Self, Status> {
         let gzip = headers
             .get_all(header::ACCEPT_ENCODING)
             .iter()
@@ -48,7 +58,7 @@ impl Accept {
         for value in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()) {
             for range in value.split(',') {
                 any = true;
-                let Some((accept, quality)) = Self::one(range, documents) else { continue };
+                let Some((accept, quality)) = Self::one(range, offer) else { continue };
                 if best.is_none_or(|(_, so_far)| quality > so_far) {
                     best = Some((accept, quality));
                 }
@@ -64,13 +74,13 @@ impl Accept {
         }
     }
 
-    fn one(range: &str, documents: bool) -> Option<(Self, f32)> {
+    fn one(range: &str, offer: Offer) -> Option<(Self, f32)> {
         let mut parts = range.split(';').map(str::trim);
         let media = match parts.next()? {
             "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
             "application/yaml" | "text/yaml" => MediaType::Yaml,
             // Of the answers, only OpenAPI documents have a protobuf encoding.
-            wire::MEDIA_TYPE | wire::v2::MEDIA_TYPE if documents => MediaType::Protobuf,
+            wire::MEDIA_TYPE | wire::v2::MEDIA_TYPE if offer == Offer::Document => MediaType::Protobuf,
             _ => return None,
         };
         let (mut kind, mut group, mut version, mut quality) = ("", "", "", 1.0);
@@ -90,6 +100,9 @@ impl Accept {
             ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Form::Discovery,
             _ => return None,
         };
+        if offer == Offer::Bare && form != Form::Object {
+            return None;
+        }
         Some((Self { media, form, gzip: false }, quality))
     }
 }
@@ -132,9 +145,13 @@ mod tests {
     use super::*;
 
     fn accept(text: &'static str) -> Option<Accept> {
+        offered(text, Offer::Any)
+    }
+
+    fn offered(text: &'static str, offer: Offer) -> Option<Accept> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, http::HeaderValue::from_static(text));
-        Accept::parse(&headers, false).ok()
+        Accept::parse(&headers, offer).ok()
     }
 
     #[test]
@@ -154,5 +171,7 @@ mod tests {
         );
         assert_eq!(accept("*/*"), json);
         assert_eq!(accept("image/png"), None);
+        let as_table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!((accept(as_table), offered(as_table, Offer::Bare)), (table, None));
     }
 }

@@ -1,6 +1,7 @@
-//! Keeps as many pods as a replica set asks for (upstream:
-//! `pkg/controller/replicaset`).
+//! Keeps as many pods as a replica set, or a replication controller, asks for
+//! (upstream: `pkg/controller/replicaset`).
 
+mod keeper;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::ObjectKey;
-use api::types::apps::v1::ReplicaSet;
 use api::types::core::v1::Pod;
 use client::{Cache, Change};
 use reconcile::wiring::controller_of;
@@ -19,54 +19,64 @@ use crate::caches::{CONTROLLER, NAMESPACE, orphans_in};
 use crate::controllers::Context;
 use crate::{owners, pods};
 
+pub use keeper::Keeper;
+
 /// The loop's caches.
-pub struct ReplicaSets {
-    replica_sets: Arc<Cache<ReplicaSet>>,
+pub struct ReplicaSets<K: Keeper> {
+    keepers: Arc<Cache<K>>,
     pods: Arc<Cache<Pod>>,
 }
 
 /// What a plan is made of.
-pub struct Observed {
-    replica_set: Arc<ReplicaSet>,
+pub struct Observed<K> {
+    keeper: Arc<K>,
     /// Its pods, and those of the namespace that nobody controls.
     pods: Vec<Arc<Pod>>,
-    /// Active pods per node, of this replica set and its siblings under the same owner.
+    /// Active pods per node, of this one and its siblings under the same owner.
     neighbours: HashMap<String, usize>,
 }
 
-/// The loop, wired.
+/// The loop of replica sets, wired.
 pub fn start(context: &Context) -> Loop {
-    let replica_sets = context.caches.replica_sets();
+    wired(context, &context.caches.replica_sets(), context.flags.concurrent_replicaset_syncs)
+}
+
+/// The loop of replication controllers, wired.
+pub fn start_replication_controllers(context: &Context) -> Loop {
+    wired(context, &context.caches.replication_controllers(), context.flags.concurrent_rc_syncs)
+}
+
+fn wired<K: Keeper>(context: &Context, keepers: &Arc<Cache<K>>, workers: usize) -> Loop {
     let pods = context.caches.pods();
-    let known = Arc::clone(&replica_sets);
-    let reconciler = ReplicaSets { replica_sets: Arc::clone(&replica_sets), pods: Arc::clone(&pods) };
-    Loop::new(reconciler, context.flags.concurrent_replicaset_syncs)
-        .own(&replica_sets)
-        .owned(&pods, "ReplicaSet")
+    let known = Arc::clone(keepers);
+    let reconciler = ReplicaSets { keepers: Arc::clone(keepers), pods: Arc::clone(&pods) };
+    Loop::new(reconciler, workers)
+        .own(keepers)
+        .owned(&pods, K::KIND)
         .mapped(&pods, move |change| adopters(&known, change))
 }
 
-/// The replica sets that may want a pod without controller.
-fn adopters(replica_sets: &Cache<ReplicaSet>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
+/// Those that may want a pod without controller.
+fn adopters<K: Keeper>(keepers: &Cache<K>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
     let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
         return Vec::new();
     };
-    let candidates = replica_sets.indexed(NAMESPACE, &change.key.namespace);
-    let selecting = candidates.iter().filter(|set| plan::selector(set).matches(&pod.metadata.labels));
-    selecting.map(|set| ObjectKey::of(&**set)).collect()
+    let candidates = keepers.indexed(NAMESPACE, &change.key.namespace);
+    let selecting = candidates.iter().filter(|one| one.selector().matches(&pod.metadata.labels));
+    selecting.map(|one| ObjectKey::of(&**one)).collect()
 }
 
-impl Reconciler for ReplicaSets {
-    const NAME: &'static str = "replicaset";
-    type Observed = Observed;
+impl<K: Keeper> Reconciler for ReplicaSets<K> {
+    const NAME: &'static str = K::LOOP;
+    type Observed = Observed<K>;
 
-    fn observe(&self, key: &ObjectKey) -> Option<Observed> {
-        let replica_set = self.replica_sets.get_key(key)?;
-        let mut candidates = self.pods.indexed(CONTROLLER, owners::uid(&*replica_set));
+    fn observe(&self, key: &ObjectKey) -> Option<Observed<K>> {
+        let keeper = self.keepers.get_key(key)?;
+        let mut candidates = self.pods.indexed(CONTROLLER, owners::uid(&*keeper));
         candidates.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
-        let siblings = match controller_of(&replica_set.metadata) {
-            Some(owner) => self.replica_sets.indexed(CONTROLLER, &owner.uid),
-            None => vec![Arc::clone(&replica_set)],
+        let siblings = match controller_of(keeper.metadata()) {
+            Some(owner) => self.keepers.indexed(CONTROLLER, &owner.uid),
+            None => vec![Arc::clone(&keeper)],
         };
         let mut neighbours = HashMap::new();
         for pod in siblings.iter().flat_map(|set| self.pods.indexed(CONTROLLER, owners::uid(&**set))) {
@@ -74,10 +84,10 @@ impl Reconciler for ReplicaSets {
                 *neighbours.entry(pods::node_name(&pod).to_owned()).or_default() += 1;
             }
         }
-        Some(Observed { replica_set, pods: candidates, neighbours })
+        Some(Observed { keeper, pods: candidates, neighbours })
     }
 
-    fn plan(&self, observed: &Observed, moment: &Moment) -> Plan {
+    fn plan(&self, observed: &Observed<K>, moment: &Moment) -> Plan {
         plan::plan(observed, moment)
     }
 }

@@ -1,43 +1,37 @@
-//! What a replica set needs: pods created or deleted, its status told.
+//! What a replica set or a replication controller needs: pods created or deleted, its status told.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::LabelSelector;
-use api::types::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use api::types::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use api::types::core::v1::Pod;
 use client::events::reference;
 use jiff::Timestamp;
 use reconcile::{Action, Announcement, Failure, Moment, Plan};
 
-use super::Observed;
+use super::{Keeper, Observed};
 use crate::{owners, pods, status};
 
 /// Pods created or deleted in one plan.
 const BATCH: usize = 500;
 
-/// The selector; one that cannot be read selects nothing.
-pub(super) fn selector(set: &ReplicaSet) -> LabelSelector {
-    let selector = set.spec.as_ref().map(|spec| &spec.selector);
-    LabelSelector::from_api(selector).unwrap_or_else(|_| LabelSelector::nothing())
-}
-
-pub(super) fn plan(observed: &Observed, moment: &Moment) -> Plan {
-    let set = &*observed.replica_set;
-    let claimed = owners::claim(set, &selector(set), &observed.pods);
+pub(super) fn plan<K: Keeper>(observed: &Observed<K>, moment: &Moment) -> Plan {
+    let set = &*observed.keeper;
+    let claimed = owners::claim(set, &set.selector(), &observed.pods);
     let active: Vec<&Arc<Pod>> = claimed.objects.iter().filter(|pod| pods::is_active(pod)).collect();
     let terminating = claimed.objects.iter().filter(|pod| pods::is_terminating(pod)).count();
-    let wanted = wanted(set);
+    let wanted = set.wanted();
 
     let mut plan = Plan::of(claimed.actions);
     let told = status_of(set, &active, terminating, moment);
-    let telling = status::write(set, set.status.as_ref(), &told);
+    let telling = status::write(set, set.status(), &told);
     if moment.failure.is_some() {
         // What failed may fail again; people must learn of it first.
         plan.actions.extend(telling.clone());
     }
-    if set.metadata.deletion_timestamp.is_none() {
+    if set.metadata().deletion_timestamp.is_none() {
         if active.len() < wanted {
             let missing = (wanted - active.len()).min(BATCH);
             plan.actions.extend((0..missing).map(|_| create_pod(set)));
@@ -50,7 +44,7 @@ pub(super) fn plan(observed: &Observed, moment: &Moment) -> Plan {
     if moment.failure.is_none() {
         plan.actions.extend(telling);
     }
-    let min_ready = min_ready_seconds(set);
+    let min_ready = set.min_ready_seconds();
     for left in active.iter().filter_map(|pod| pods::until_available(pod, min_ready, moment.now)) {
         if !left.is_zero() {
             plan.wake(left);
@@ -59,17 +53,8 @@ pub(super) fn plan(observed: &Observed, moment: &Moment) -> Plan {
     plan
 }
 
-fn wanted(set: &ReplicaSet) -> usize {
-    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    usize::try_from(replicas).unwrap_or_default()
-}
-
-fn min_ready_seconds(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
-}
-
-fn create_pod(set: &ReplicaSet) -> Action {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+fn create_pod<K: Keeper>(set: &K) -> Action {
+    let template = set.template().cloned().unwrap_or_default();
     let owner = owners::controller_reference(set);
     let pod = pods::from_template(&template, owners::namespace(set), owners::name(set), owner);
     Action::create(&pod).announced(Announcement {
@@ -79,7 +64,7 @@ fn create_pod(set: &ReplicaSet) -> Action {
     })
 }
 
-fn delete_pod(set: &ReplicaSet, pod: &Pod) -> Action {
+fn delete_pod<K: Keeper>(set: &K, pod: &Pod) -> Action {
     Action::delete(pod).announced(Announcement {
         about: reference(set),
         success: Some(("SuccessfulDelete", "Deleted pod: {name}".to_owned())),
@@ -150,37 +135,32 @@ fn restarts(pod: &Pod) -> i32 {
     containers.map(|container| container.restart_count).max().unwrap_or_default()
 }
 
-fn status_of(
-    set: &ReplicaSet,
-    active: &[&Arc<Pod>],
-    terminating: usize,
-    moment: &Moment,
-) -> ReplicaSetStatus {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let labels = template
+fn status_of<K: Keeper>(set: &K, active: &[&Arc<Pod>], terminating: usize, moment: &Moment) -> K::Status {
+    let labels = set
+        .template()
         .and_then(|template| template.metadata.as_ref())
         .and_then(|metadata| metadata.labels.as_ref());
     let described = LabelSelector::from_map(labels.into_iter().flatten());
-    let min_ready = min_ready_seconds(set);
+    let min_ready = set.min_ready_seconds();
     let number = |test: &dyn Fn(&Pod) -> bool| status::count(active.iter().filter(|pod| test(pod)).count());
-    ReplicaSetStatus {
+    K::status_of(ReplicaSetStatus {
         replicas: status::whole(active.len()),
         fully_labeled_replicas: number(&|pod| described.matches(&pod.metadata.labels)),
         ready_replicas: number(&pods::is_ready),
         available_replicas: number(&|pod| pods::is_available(pod, min_ready, moment.now)),
         terminating_replicas: Some(status::whole(terminating)),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.metadata().generation,
         conditions: conditions(set, active.len(), moment),
-    }
+    })
 }
 
-fn conditions(set: &ReplicaSet, active: usize, moment: &Moment) -> Option<Vec<ReplicaSetCondition>> {
+fn conditions<K: Keeper>(set: &K, active: usize, moment: &Moment) -> Option<Vec<ReplicaSetCondition>> {
     const FAILURE: &str = "ReplicaFailure";
-    let mut conditions = set.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let mut conditions = set.conditions();
     match &moment.failure {
         Some(Failure { message, .. }) => {
             if !conditions.iter().any(|condition| condition.type_ == FAILURE) {
-                let reason = match active.cmp(&wanted(set)) {
+                let reason = match active.cmp(&set.wanted()) {
                     Ordering::Less => "FailedCreate",
                     Ordering::Greater => "FailedDelete",
                     Ordering::Equal => "",

@@ -23,8 +23,7 @@ fn owned(name: &str, changes: Value) -> Arc<Pod> {
 }
 
 fn plan_of(replicas: i32, pods: Vec<Arc<Pod>>, failure: Option<Failure>) -> Plan {
-    let observed =
-        Observed { replica_set: Arc::new(replica_set(replicas)), pods, neighbours: HashMap::new() };
+    let observed = Observed { keeper: Arc::new(replica_set(replicas)), pods, neighbours: HashMap::new() };
     plan::plan(&observed, &Moment { now: now(), failure })
 }
 
@@ -95,7 +94,7 @@ fn availability_is_looked_at_again_when_it_may_come() {
     let mut set = replica_set(1);
     set.spec.get_or_insert_default().min_ready_seconds = Some(3600);
     let pods = vec![owned("a", running("node-1", "10.0.0.1", true))];
-    let observed = Observed { replica_set: Arc::new(set), pods, neighbours: HashMap::new() };
+    let observed = Observed { keeper: Arc::new(set), pods, neighbours: HashMap::new() };
     let plan = plan::plan(&observed, &Moment::at(now()));
     assert_eq!(plan.wake_after, Some(Duration::from_secs(1800)));
     let text = format!("{plan:?}");
@@ -141,4 +140,30 @@ fn replica() -> Replica {
     let context = context();
     let loops = vec![super::start(&context)];
     Replica { loops, feeds: vec![Feed::of(&context.caches.replica_sets()), Feed::of(&context.caches.pods())] }
+}
+
+#[test]
+fn replication_controllers_keep_pods_too() {
+    let keeper = |labels: Value| -> Arc<api::types::core::v1::ReplicationController> {
+        let value = json!({
+            "metadata": {"name": "old", "namespace": "default", "uid": "uid-old", "generation": 2},
+            "spec": {"replicas": 2, "selector": labels, "template": {"metadata": {"labels": {"app": "web"}}}},
+            "status": {"replicas": 0, "conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}]},
+        });
+        Arc::new(serde_json::from_value(value).expect("a replication controller"))
+    };
+    let moment = Moment { now: now(), failure: None };
+    let plan_for = |labels: Value| {
+        let pods = vec![Arc::new(pod("a", json!({})))];
+        plan::plan(&Observed { keeper: keeper(labels), pods, neighbours: HashMap::new() }, &moment)
+    };
+    let plan = plan_for(json!({"app": "web"}));
+    assert_eq!(verbs(&plan), ["patch", "create", "patch"], "one is adopted, one is made, and it is told");
+    let text = format!("{:?}", plan.actions);
+    assert!(text.contains("ReplicationController") && !text.contains("terminatingReplicas"), "{text}");
+    assert_eq!(
+        verbs(&plan_for(json!({}))),
+        ["create", "create", "patch"],
+        "an empty selector selects nothing"
+    );
 }

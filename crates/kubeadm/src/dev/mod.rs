@@ -155,6 +155,7 @@ fn make_credentials(layout: &Layout, clock: &dyn Clock) -> anyhow::Result<()> {
     pki.ensure("apiserver", &authority, &Subject::server("kube-apiserver", hosts), now)?;
     let caller = Subject::client("kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"]);
     pki.ensure("apiserver-kubelet-client", &authority, &caller, now)?;
+    pki.ensure_front_proxy(now)?;
     pki.ensure_service_account_keys()?;
     fs::create_dir_all(layout.kubeconfigs()).context("create the folder of kubeconfigs")?;
     let users = [

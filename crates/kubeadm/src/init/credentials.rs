@@ -33,6 +33,8 @@ pub fn make(host: &Host, options: &Options, now: Timestamp, say: &dyn Fn(&str)) 
     say("[certs] Generating \"apiserver-kubelet-client\" certificate and key");
     let caller = Subject::client("kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"]);
     pki.ensure("apiserver-kubelet-client", &authority, &caller, now)?;
+    say("[certs] Generating \"front-proxy-ca\" and \"front-proxy-client\" certificates and keys");
+    pki.ensure_front_proxy(now)?;
     say("[certs] Generating \"sa\" key and public key");
     pki.ensure_service_account_keys()?;
 

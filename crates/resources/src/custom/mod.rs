@@ -16,6 +16,7 @@ mod validate;
 pub(crate) use format::fits as has_format;
 pub(crate) use rules::{errors_of as rule_errors, uses_old as rule_uses_old};
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use api::Object;
@@ -25,7 +26,7 @@ use serde_json::Value;
 use crate::descriptor::ScalePaths;
 use crate::fields::Fields;
 use crate::{Descriptor, Subresource};
-use strategy::Custom;
+use strategy::{Custom, Selectable};
 use structural::Structural;
 
 /// What clients may do to custom resources.
@@ -104,14 +105,17 @@ fn descriptor(
     let has_status = subresources.has("status");
     let scale = scale_paths(subresources.field("scale"));
     let columns = columns::of(version)?;
+    let converts = spec.list("versions").len() > 1;
     let mut selectable = Vec::new();
     for field in version.list("selectableFields") {
         let text = field.text("jsonPath");
-        selectable.push((text.trim_start_matches('.').to_owned(), path(text)?));
+        let shown = text.trim_start_matches('.').to_owned();
+        // Versions may mean different things by one name.
+        let stored = if converts { format!("{name}/{shown}") } else { shown.clone() };
+        selectable.push(Selectable { shown, stored, path: path(text)? });
     }
     let shape = ownership::schema(&format!("{group}/{name}.{kind}"), &structural);
     let api_version = format!("{group}/{name}");
-    let converts = spec.list("versions").len() > 1;
     let headings = columns.iter().map(|column| column.heading.clone()).collect();
     let main = |name: &str| Subresource {
         name: name.to_owned(),
@@ -132,6 +136,9 @@ fn descriptor(
             ..main("scale")
         });
     }
+    let mut hasher = DefaultHasher::new();
+    document.to_string().hash(&mut hasher);
+    let form = format!("{name}/{:x}", hasher.finish());
     let strategy = Custom {
         rules: rules::Checks::of(&structural),
         structural,
@@ -141,7 +148,7 @@ fn descriptor(
         has_status,
         stored_version: stored_version.to_owned(),
         api_version,
-        converts,
+        form,
     };
     let conversion = spec.field("conversion");
     let conversion = (conversion.text("strategy") == "Webhook").then(|| conversion.field("webhook"));

@@ -1,5 +1,7 @@
 //! The behaviour of one version of a custom resource.
 
+use std::borrow::Cow;
+
 use api::jsonpath::Template;
 use api::schema::{Conformed, Schema, StructId, TypeMismatch, conform};
 use api::{ErrorList, FieldError, Object, Path};
@@ -20,11 +22,21 @@ pub(super) struct Custom {
     /// The schema as it was given.
     pub(super) document: Value,
     pub(super) columns: Vec<Printed>,
-    pub(super) selectable: Vec<(String, Template)>,
+    pub(super) selectable: Vec<Selectable>,
     pub(super) has_status: bool,
     pub(super) stored_version: String,
     pub(super) api_version: String,
-    pub(super) converts: bool,
+    /// The version and its schema, in short.
+    pub(super) form: String,
+}
+
+/// A field by which objects are selected.
+pub(super) struct Selectable {
+    /// Its name in selectors.
+    pub(super) shown: String,
+    /// Its name among the stored fields, which are those of all versions.
+    pub(super) stored: String,
+    pub(super) path: Template,
 }
 
 impl Custom {
@@ -132,15 +144,18 @@ impl Strategy for Custom {
         }
         let root = Value::Object(object.as_map().clone());
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let of = |(name, path): &(String, Template)| -> String {
-            debug_assert!(!name.is_empty(), "a path has a name");
-            path.values(&root).first().map(|value| text(value)).unwrap_or_default()
-        };
-        self.selectable.iter().map(|one| (one.0.as_str(), of(one))).collect()
+        let of =
+            |one: &Selectable| one.path.values(&root).first().map(|value| text(value)).unwrap_or_default();
+        self.selectable.iter().map(|one| (one.stored.as_str(), of(one))).collect()
     }
 
     fn selectable_names(&self) -> Vec<&str> {
-        self.selectable.iter().map(|(name, _)| name.as_str()).collect()
+        self.selectable.iter().map(|one| one.shown.as_str()).collect()
+    }
+
+    fn stored_field<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let found = self.selectable.iter().find(|one| one.shown == name);
+        found.map_or(name.into(), |one| one.stored.clone().into())
     }
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
@@ -150,6 +165,8 @@ impl Strategy for Custom {
 
     fn from_stored(&self, object: &mut Object) {
         object.set("apiVersion", self.api_version.as_str());
+        // The schema may have changed since.
+        prune::prune(object.as_map_mut(), &self.structural, true, "", &mut Vec::new());
         self.default(object);
     }
 
@@ -158,7 +175,11 @@ impl Strategy for Custom {
     }
 
     fn converts(&self) -> bool {
-        self.converts
+        true
+    }
+
+    fn form(&self) -> Option<&str> {
+        Some(&self.form)
     }
 
     fn merges_strategically(&self) -> bool {

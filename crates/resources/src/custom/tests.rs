@@ -96,7 +96,7 @@ fn a_definition_becomes_descriptors() {
     assert_eq!(scale.spec_replicas, ["spec", "size"]);
     let object = widget(json!({"size": 3, "color": "green"}));
     assert_eq!(kind.strategy.cells(&object, jiff::Timestamp::UNIX_EPOCH), [json!("w"), json!(3)]);
-    assert_eq!(kind.strategy.selectable(&object), [("spec.color", "green".to_owned())]);
+    assert_eq!(kind.strategy.selectable(&object), [("v1/spec.color", "green".to_owned())]);
     assert!(kind.strategy.converts());
 }
 

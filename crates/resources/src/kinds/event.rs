@@ -1,5 +1,7 @@
 //! Events, served by two groups over one stored form, that of the core group.
 
+use std::borrow::Cow;
+
 use api::{ErrorList, Object, Path};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -36,6 +38,20 @@ const SELECTABLE: &[&str] = &[
     "reason",
     "reportingComponent",
     "source",
+    "type",
+];
+
+/// The same of `events.k8s.io`, which has no source.
+const NEW_SELECTABLE: &[&str] = &[
+    "regarding.kind",
+    "regarding.namespace",
+    "regarding.name",
+    "regarding.uid",
+    "regarding.apiVersion",
+    "regarding.resourceVersion",
+    "regarding.fieldPath",
+    "reason",
+    "reportingController",
     "type",
 ];
 
@@ -181,7 +197,15 @@ impl Strategy for Event {
     }
 
     fn selectable_names(&self) -> Vec<&str> {
-        SELECTABLE.to_vec()
+        NEW_SELECTABLE.to_vec()
+    }
+
+    fn stored_field<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        match name.strip_prefix("regarding.") {
+            Some(field) => format!("involvedObject.{field}").into(),
+            None if name == "reportingController" => "reportingComponent".into(),
+            None => name.into(),
+        }
     }
 
     fn selectable(&self, object: &Object) -> Vec<(&'static str, String)> {

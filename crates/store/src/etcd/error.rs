@@ -23,7 +23,7 @@ pub(super) fn status_of(error: StoreError) -> Status {
         StoreError::LeaseNotFound(_) => (Code::NotFound, "etcdserver: requested lease not found"),
         StoreError::Closed => (Code::Unavailable, "etcdserver: server stopped"),
         StoreError::Invalid(what) => (Code::InvalidArgument, *what),
-        StoreError::InUse { .. } | StoreError::Io { .. } => {
+        StoreError::InUse { .. } | StoreError::Io { .. } | StoreError::Unreadable { .. } => {
             return Status::new(Code::Internal, error.to_string());
         }
     };
