@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use api::{LabelSelector, Object, Reason, Status};
+use api::{LabelSelector, Object, Status};
 use bytes::Bytes;
 use resources::descriptor::ScalePaths;
 use resources::{Descriptor, Part, Subresource};
-use serde_json::Value;
 
 use crate::audit;
 use crate::authn::{Authenticator, User};
@@ -349,80 +348,6 @@ impl Gate {
         }
     }
 
-    /// Binds a pod to a node, once.
-    ///
-    /// # Errors
-    /// As a status.
-    pub async fn bind(
-        &self,
-        caller: &Caller,
-        address: &Address,
-        binding: Object,
-        dry_run: bool,
-    ) -> Result<Written, Status> {
-        let (binding, warnings) =
-            self.registry.admit_part(caller, address, "binding", binding, dry_run).await?;
-        let node = binding.text(&["target", "name"]).to_owned();
-        let kind = binding.text(&["target", "kind"]);
-        if node.is_empty() || !matches!(kind, "" | "Node") {
-            let field = api::Path::new("target").child("name").to_string();
-            return Err(Status::new(
-                Reason::Invalid,
-                format!(
-                    "Binding \"\" is invalid: {field}: Required value: the target must be a node with a name"
-                ),
-            ));
-        }
-        let uid = binding.uid().to_owned();
-        let (annotations, labels) = (binding.annotations().cloned(), binding.labels().cloned());
-        let now = api::time::format(self.registry.clock().now());
-        let transform = |pod: &Object| {
-            if !uid.is_empty() && pod.uid() != uid {
-                return Err(address.conflict(&format!(
-                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                    pod.uid()
-                )));
-            }
-            if pod.is_terminating() {
-                return Err(address.conflict(&format!(
-                    "pod {} is being deleted, cannot be assigned to a host",
-                    pod.name()
-                )));
-            }
-            let bound = pod.text(&["spec", "nodeName"]);
-            if !bound.is_empty() {
-                return Err(
-                    address.conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name()))
-                );
-            }
-            let gates = pod.at(&["spec", "schedulingGates"]).and_then(Value::as_array);
-            if gates.is_some_and(|gates| !gates.is_empty()) {
-                return Err(
-                    address.conflict(&format!("pod {} has non-empty .spec.schedulingGates", pod.name()))
-                );
-            }
-            let mut pod = pod.clone();
-            pod.set_at(&["spec", "nodeName"], node.as_str());
-            for (key, value) in annotations.iter().flatten() {
-                pod.set_at(&["metadata", "annotations", key], value.clone());
-            }
-            for (key, value) in labels.iter().flatten() {
-                pod.set_at(&["metadata", "labels", key], value.clone());
-            }
-            set_condition(&mut pod, "PodScheduled", "True", &now);
-            Ok((pod, Vec::new()))
-        };
-        let options =
-            UpdateOptions { dry_run, owners: Owners::Keep, is_admitted: true, ..UpdateOptions::default() };
-        self.registry.change(caller, address, Part::Other("binding"), &options, &transform).await?;
-        let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
-        let mut json = status.to_json();
-        if let Some(map) = json.as_object_mut() {
-            map.remove("details");
-        }
-        Ok(Written { json: json.to_string().into(), revision: 0, warnings, created: true })
-    }
-
     async fn evict(&self, caller: &Caller, address: &Address, eviction: &Object) -> Result<Written, Status> {
         let options: DeleteOptions = match eviction.get("deleteOptions") {
             Some(options) => serde_json::from_value(options.clone())
@@ -560,60 +485,6 @@ impl Gate {
         let items = self.registry.delete_collection(caller, &allowed.address, query, options).await?;
         Ok((allowed.address.kind, items))
     }
-
-    /// Nobody may give away, through a role or a binding, rights that they do
-    /// not have, unless they may `escalate` or `bind`.
-    fn guard_escalation(&self, user: &User, address: &Address, object: &Object) -> Result<(), Status> {
-        if address.kind.group != "rbac.authorization.k8s.io" || user.is_in(crate::authn::MASTERS) {
-            return Ok(());
-        }
-        let rules_of = |value: Option<&Value>| -> Vec<crate::authz::Rule> {
-            value.cloned().and_then(|rules| serde_json::from_value(rules).ok()).unwrap_or_default()
-        };
-        let (verb, resource, name, rules) = if address.kind.resource.ends_with("bindings") {
-            let role = object.text(&["roleRef", "name"]).to_owned();
-            let resource =
-                if object.text(&["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
-            let namespace = if resource == "roles" { address.namespace.as_str() } else { "" };
-            let found = self.registry.cache().resource(&address.kind.group, resource).get(namespace, &role);
-            let found = found.and_then(|stored| stored.object().ok());
-            ("bind", resource, role, rules_of(found.as_ref().and_then(|role| role.get("rules"))))
-        } else {
-            (
-                "escalate",
-                address.kind.resource.as_str(),
-                object.name().to_owned(),
-                rules_of(object.get("rules")),
-            )
-        };
-        let ask = Attributes {
-            verb: verb.into(),
-            group: address.kind.group.clone(),
-            version: address.kind.version.clone(),
-            resource: resource.into(),
-            namespace: address.namespace.clone(),
-            name,
-            ..Attributes::default()
-        };
-        if self.authorizer.allows(user, &ask).is_ok() {
-            return Ok(());
-        }
-        let held = self.authorizer.rules(user, &address.namespace);
-        match crate::authz::escalation(&held, &rules) {
-            None => Ok(()),
-            Some(rule) => Err(Status::forbidden(
-                &address.kind.group,
-                &address.kind.resource,
-                object.name(),
-                &format!(
-                    "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
-                    user.name,
-                    user.groups,
-                    serde_json::to_string(rule).unwrap_or_default()
-                ),
-            )),
-        }
-    }
 }
 
 /// A list for the record.
@@ -657,16 +528,6 @@ fn with_named(target: &Target, fields: &api::FieldSelector) -> Target {
         fields.required("metadata.name").unwrap_or_default().clone_into(&mut target.name);
     }
     target
-}
-
-fn set_condition(object: &mut Object, kind: &str, status: &str, now: &str) {
-    let mut conditions =
-        object.at(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    conditions.retain(|one| one["type"] != kind);
-    conditions.push(serde_json::json!({
-        "type": kind, "status": status, "lastTransitionTime": now, "lastProbeTime": null,
-    }));
-    object.set_at(&["status", "conditions"], conditions);
 }
 
 /// Reads a label selector of a query.
