@@ -462,6 +462,7 @@ impl Gate {
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
         let allowed = self.allow(&caller.user, "delete", target).await?;
+        audit::request_options(options);
         let deleted = self.registry.delete(caller, &allowed.address, options).await?;
         match &deleted {
             Deleted::Gone(status) => audit::response_object(200, || status.to_bytes().into()),
@@ -482,6 +483,7 @@ impl Gate {
         options: &DeleteOptions,
     ) -> Result<(Arc<Descriptor>, Vec<Bytes>), Status> {
         let allowed = self.allow(&caller.user, "deletecollection", target).await?;
+        audit::request_options(options);
         let items = self.registry.delete_collection(caller, &allowed.address, query, options).await?;
         Ok((allowed.address.kind, items))
     }

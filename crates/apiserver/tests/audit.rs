@@ -108,6 +108,14 @@ async fn events_say_who_did_what_and_how_it_went() {
     admin.get(MAPS).await.expect("answers");
     assert_eq!(event(&plane, "list", MAPS)["responseObject"]["kind"], "ConfigMapList");
 
+    let options = json!({"propagationPolicy": "Background"}).to_string();
+    let json = [("content-type", "application/json")];
+    admin.send(Method::DELETE, &format!("{MAPS}/a"), &json, options).await.expect("answers");
+    assert_eq!(
+        event(&plane, "delete", &format!("{MAPS}/a"))["requestObject"],
+        json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "propagationPolicy": "Background"})
+    );
+
     // No bodies of secrets; nothing of whom the policy leaves out; impersonation.
     let secrets = "/api/v1/namespaces/default/secrets";
     let secret = json!({"metadata": {"name": "s"}, "stringData": {"k": "hush"}});

@@ -175,6 +175,19 @@ async fn a_greedy_client_waits_is_turned_away_and_keeps_nobody_out() {
     let refusal = client.find::<api::types::core::v1::Node>("", "w").await.expect_err("no room");
     assert_eq!((refusal.code, refusal.message.as_str()), (429, "Too many requests, please try again later."));
 
+    // Who waits longer than a quarter of the time that its client has is turned away.
+    drop(waiting);
+    eventually("nobody waits", || is_waiting(&admin, 0.0)).await.expect("left");
+    assert_eq!(jane.get(&format!("{MAPS}?timeout=200ms")).await.expect("answers").code, 429);
+    let late = format!("{JANE},reason=\"time-out\"");
+    let rejected = "apiserver_flowcontrol_rejected_requests_total";
+    assert_eq!(metric(&admin, rejected, &late).await, Some(1.0));
+    let waiting = tokio::task::JoinSet::from_iter([{
+        let jane = jane.clone();
+        async move { jane.get(MAPS).await.expect("answers").code }
+    }]);
+    eventually("the next one waits", || is_waiting(&admin, 1.0)).await.expect("waits");
+
     // Many more of them, and still a node's heart beats.
     let mut flood = Vec::new();
     for _ in 0..40 {
@@ -198,7 +211,6 @@ async fn a_greedy_client_waits_is_turned_away_and_keeps_nobody_out() {
     // Who gave up frees the seat; who waited gets it.
     drop((holder, flood));
     assert_eq!(waiting.join_all().await, [200]);
-    let rejected = "apiserver_flowcontrol_rejected_requests_total";
     let full = format!("{JANE},reason=\"queue-full\"");
     assert!(metric(&admin, rejected, &full).await.is_some_and(|count| count >= 40.0));
 }

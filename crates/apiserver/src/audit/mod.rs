@@ -29,6 +29,7 @@ use prometheus_client::registry::Registry;
 
 use crate::authn::User;
 use crate::authz::Attributes;
+use crate::registry::DeleteOptions;
 use crate::rest::Answer;
 use event::{Arrival, Event};
 use policy::{Decision, Level, Policy, Stage};
@@ -379,6 +380,17 @@ pub(crate) fn request_patch(patch: &[u8]) {
                 serde_json::value::to_raw_value(&value).ok()
             };
             record.event.lock().request_object = event::body(patch, false).or_else(json);
+        }
+    });
+}
+
+/// Notes the options with which something is deleted.
+pub(crate) fn request_options(options: &DeleteOptions) {
+    with(|record| {
+        if record.decision.level >= Level::Request {
+            let mut told = serde_json::json!(options);
+            (told["kind"], told["apiVersion"]) = ("DeleteOptions".into(), "meta.k8s.io/v1".into());
+            record.event.lock().request_object = serde_json::value::to_raw_value(&told).ok();
         }
     });
 }

@@ -47,6 +47,11 @@ type Nanos = u64;
 /// How long a request waits for a seat: a quarter of the time that a request has.
 const WAIT: Duration = Duration::from_secs(15);
 
+/// How long a request waits that says how long its client does.
+fn patience(timeout: Option<Duration>) -> Duration {
+    timeout.filter(|timeout| !timeout.is_zero()).map_or(WAIT, |timeout| WAIT.min(timeout / 4))
+}
+
 /// What every client reads that is turned away.
 pub(crate) const TOO_MANY: &str = "Too many requests, please try again later.";
 
@@ -189,7 +194,7 @@ impl FlowControl {
             Asked::Waits { ticket, queue, turn } => {
                 let began = self.now();
                 let wait = Wait::new(self, &schema, (ticket, queue), turn, seats);
-                let turn = wait.turn().await;
+                let turn = wait.turn(patience(reading.timeout)).await;
                 let waited = seconds(self.now().saturating_sub(began));
                 match turn {
                     Some(running) => {
@@ -258,9 +263,9 @@ impl<'a> Wait<'a> {
         Self { control, schema, place, turn, seats, is_over: false }
     }
 
-    /// Waits for the turn, for as long as anybody waits.
-    async fn turn(mut self) -> Option<Running> {
-        if let Ok(Ok(running)) = tokio::time::timeout(WAIT, &mut self.turn).await {
+    /// Waits for the turn, but not for ever.
+    async fn turn(mut self, limit: Duration) -> Option<Running> {
+        if let Ok(Ok(running)) = tokio::time::timeout(limit, &mut self.turn).await {
             self.is_over = true;
             return Some(running);
         }

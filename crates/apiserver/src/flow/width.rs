@@ -4,6 +4,8 @@
 //! Upstream charges writes for the watchers whom they wake, too. Here all watchers
 //! of a change share its bytes, so that a write takes one seat.
 
+use std::time::Duration;
+
 /// Bytes in memory that a seat stands for.
 const BYTES_PER_SEAT: u64 = 100_000;
 /// A list is sent in pieces: it never holds more than this at once.
@@ -11,9 +13,11 @@ const STREAMED: u64 = 1_000_000;
 /// The widest request.
 const WIDEST: u64 = 100;
 
-/// What of a list or watch says how wide it is.
+/// What a request says beside what it asks: how wide it is, and how patient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
+    /// How long the client waits for its answer; `None`: as long as the server does.
+    pub timeout: Option<Duration>,
     /// At most so many objects; 0: all.
     pub limit: usize,
     /// Whether a watch begins with the objects that are there.

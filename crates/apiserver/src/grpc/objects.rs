@@ -178,7 +178,7 @@ impl Objects for ObjectsFront {
         let target = target(request.target.clone())?;
         let sends_initial =
             request.send_initial_events || matches!(request.resource_version.as_str(), "" | "0");
-        let reading = Reading { limit: 0, sends_initial };
+        let reading = Reading { sends_initial, ..Reading::default() };
         let entered = self.enter_reading(&sender, &target.asks("watch"), reading).await?;
         let query = WatchQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,

@@ -6,6 +6,7 @@ use http::Method;
 use super::path::RequestPath;
 use super::query::Query;
 use crate::authz::Attributes;
+use crate::config::duration;
 use crate::flow::Reading;
 
 /// What a request asks.
@@ -44,7 +45,8 @@ pub(super) fn reading(query: &Query) -> Reading {
     let limit = query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(0);
     let from = query.get("resourceVersion").unwrap_or_default();
     let sends_initial = query.flag("sendInitialEvents") || matches!(from, "" | "0");
-    Reading { limit, sends_initial }
+    let timeout = query.get("timeout").and_then(|text| duration(text).ok());
+    Reading { timeout, limit, sends_initial }
 }
 
 #[cfg(test)]
