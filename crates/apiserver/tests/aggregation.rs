@@ -26,7 +26,11 @@ impl Service for Extension {
     type Body = Full<Bytes>;
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Full<Bytes>> {
+        let asks = |user: &str| request.headers().get("x-remote-user").is_some_and(|value| value == user);
         let answer = match request.uri().path() {
+            "/apis/x.example.com/v1" if !asks("system:kube-aggregator") && !asks("admin") => {
+                return Response::builder().status(401).body(Full::default()).expect("an answer");
+            }
             "/apis/x.example.com/v1" => json!({
                 "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "x.example.com/v1",
                 "resources": [{"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list"]}],

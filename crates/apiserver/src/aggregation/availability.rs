@@ -9,7 +9,7 @@ use daemon::{Shutdown, tasks};
 use resources::Part;
 use serde_json::{Value, json};
 
-use super::{Aggregation, GROUP, RESOURCE, Remote, local};
+use super::{Aggregation, GROUP, GROUPS, RESOURCE, Remote, USER, local};
 use crate::authn::{MASTERS, User};
 use crate::cache::Selected;
 use crate::connect::Place;
@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(200);
 /// How long a server has for the list of its resources.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Whom the server asks as when it asks for itself.
+const SELF: [(&str, &str); 2] = [(USER, "system:kube-aggregator"), (GROUPS, MASTERS)];
 
 /// A condition's status, reason and message.
 type Verdict = (bool, &'static str, String);
@@ -97,7 +100,7 @@ impl Aggregation {
             return verdict;
         }
         let path = format!("/apis/{}/{}", remote.group, remote.version);
-        let asked = self.outward.get(to, &path, (self.identity.clone(), remote.trust), ANSWER).await;
+        let asked = self.outward.get(to, &path, &SELF, (self.identity.clone(), remote.trust), ANSWER).await;
         match asked
             .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).map_err(|error| error.to_string()))
         {
@@ -107,7 +110,7 @@ impl Aggregation {
             }
             Err(why) => failed(
                 "FailedDiscoveryCheck",
-                format!("failing or missing response from {}{path}: {why}", to.url()),
+                format!("failing or missing response from https://{}{path}: {why}", to.authority()),
             ),
         }
     }

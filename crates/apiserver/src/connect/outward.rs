@@ -216,7 +216,7 @@ impl Outward {
         })
     }
 
-    /// Gets a path's body.
+    /// Gets a path's body; the headers say who asks.
     ///
     /// # Errors
     /// The server cannot be reached in time, or answers with anything but success.
@@ -224,12 +224,16 @@ impl Outward {
         &self,
         to: &Destination,
         path: &str,
+        headers: &[(&'static str, &'static str)],
         (identity, trust): (Option<(Material, Material)>, Trust),
         limit: Duration,
     ) -> Result<Bytes, String> {
         let asking = async {
             let mut sender = handshake(self.open(to, identity, trust).await?).await?;
-            let request = Request::get(path)
+            let request = headers
+                .iter()
+                .fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+            let request = request
                 .header(header::HOST, to.authority())
                 .header(header::ACCEPT, "application/json")
                 .header(header::USER_AGENT, "kube-apiserver")
