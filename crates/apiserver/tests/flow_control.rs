@@ -255,8 +255,10 @@ async fn without_fairness_requests_are_only_counted() {
     let jane = user(&plane, "jane", &[]);
     let answer = jane.get(MAPS).await.expect("answers");
     assert!(!answer.headers.contains_key("x-kubernetes-pf-flowschema-uid"));
-    let _holder = stuck(&plane, "jane").await;
+    // One that comes while another asks is turned away itself: then the next one stays.
+    let holders = tokio::sync::Mutex::new(Vec::new());
     eventually("there is no room to write", || async {
+        holders.lock().await.push(stuck(&plane, "jane").await);
         jane.post(MAPS, &json!({})).await.expect("answers").code == 429
     })
     .await
