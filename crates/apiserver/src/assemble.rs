@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 
 use crate::admission::{Chain, Choice, Parts};
 use crate::aggregation::{self, Aggregation};
+use crate::audit::Audit;
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
-use crate::authz::Authorizer;
 use crate::bootstrap::{self, Authentication, Endpoint};
 use crate::cache;
 use crate::config::Flags;
@@ -23,6 +23,8 @@ use crate::connect::{Connector, Kubelets, Outward};
 use crate::conversion::Converter;
 use crate::definitions;
 use crate::encryption::{EncryptedStore, Encryption};
+use crate::entry::{Doors, Limit};
+use crate::flow::{self, FlowControl, InFlight};
 use crate::front::Front;
 use crate::gate::Gate;
 use crate::grpc::Services;
@@ -36,6 +38,7 @@ pub struct Running {
     pub address: SocketAddr,
     serving: Vec<tokio::task::JoinHandle<()>>,
     store: Arc<Embedded>,
+    audit: Option<Arc<Audit>>,
 }
 
 /// Starts the API server and returns when it is ready.
@@ -74,7 +77,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
     let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
-    let authorizer = Arc::new(Authorizer::new(&cache));
+    let authorizer = Arc::new(flags.authorization.open(&cache, &shell.clock)?);
     let parts = Parts {
         cache: Arc::clone(&cache),
         kinds: Arc::clone(&kinds),
@@ -89,9 +92,13 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, clock, converter);
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);
+    let others = flags.authentication.open(&flags.service_account_issuer, &shell.clock)?;
     let bootstrap = flags.enable_bootstrap_token_auth.then(|| BootstrapTokens::new(Arc::clone(&cache)));
-    let authenticator = Authenticator::new(tokens, bootstrap, Arc::clone(&shell.clock));
-    let gate = Arc::new(Gate::new(registry, authenticator, authorizer));
+    let authenticator = Authenticator::new(tokens, bootstrap, others, Arc::clone(&shell.clock));
+    let flow = flow_control(flags, &cache, shell)?;
+    let audit = flags.audit.open(&shell.clock, |register| shell.health.metrics(register))?;
+    let doors = Doors { limit: limit(flags, &flow), audit: audit.clone() };
+    let gate = Arc::new(Gate::new(registry, authenticator, authorizer, doors));
     let connector = Arc::new(Connector::new(kubelets));
     let rest = Rest::new(
         Arc::clone(&gate),
@@ -104,6 +111,9 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
 
     settle(&gate, &aggregation, own_service, (flags, address.port()), shell).await?;
+    if let Some(flow) = &flow {
+        flow::start(flow, &gate, shell.shutdown.clone()).await?;
+    }
     let serving = listeners
         .into_iter()
         .map(|listener| {
@@ -117,7 +127,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
             tasks::spawn("serve", serving)
         })
         .collect();
-    Ok(Running { address, serving, store: embedded })
+    Ok(Running { address, serving, store: embedded, audit })
 }
 
 /// Makes what every cluster has, and starts what looks after it.
@@ -149,6 +159,9 @@ impl Running {
     pub async fn finished(self) -> anyhow::Result<()> {
         for serving in self.serving {
             serving.await.context("a listener ended badly")?;
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush().await;
         }
         self.store.close().await.context("close the store")
     }
@@ -192,6 +205,35 @@ fn tokens(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shell) -> anyho
         Arc::clone(cache),
         Arc::clone(&shell.clock),
     )
+}
+
+fn flow_control(
+    flags: &Flags,
+    cache: &Arc<cache::WatchCache>,
+    shell: &Shell,
+) -> anyhow::Result<Option<Arc<FlowControl>>> {
+    if !flags.enable_priority_and_fairness {
+        return Ok(None);
+    }
+    let seats = u64::from(flags.max_requests_inflight) + u64::from(flags.max_mutating_requests_inflight);
+    anyhow::ensure!(
+        seats > 0,
+        "--max-requests-inflight and --max-mutating-requests-inflight must not both be 0 with priority and fairness"
+    );
+    let flow = FlowControl::new(Arc::clone(cache), seats, Arc::clone(&shell.clock));
+    shell.health.metrics(|registry| flow.register(registry));
+    Ok(Some(flow))
+}
+
+fn limit(flags: &Flags, flow: &Option<Arc<FlowControl>>) -> Limit {
+    let count = |flag: u32| usize::try_from(flag).unwrap_or(usize::MAX);
+    match flow {
+        Some(flow) => Limit::Fair(Arc::clone(flow)),
+        None => Limit::Plain(InFlight::new(
+            count(flags.max_requests_inflight),
+            count(flags.max_mutating_requests_inflight),
+        )),
+    }
 }
 
 /// Where the public keys of service account tokens are served.

@@ -9,6 +9,10 @@ use clap::Parser;
 use daemon::shell::CommonFlags;
 use ipnet::IpNet;
 
+use crate::audit::AuditFlags;
+use crate::authn::AuthenticationFlags;
+use crate::authz::AuthorizationFlags;
+
 /// The Kubernetes API, and the store behind it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kube-apiserver", version)]
@@ -91,6 +95,25 @@ pub struct Flags {
     /// Range of node ports.
     #[arg(long, default_value = "30000-32767", value_parser = port_range, value_name = "FIRST-LAST")]
     pub service_node_port_range: RangeInclusive<u16>,
+    /// Let requests in by their flow schemas and priority levels.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_priority_and_fairness: bool,
+    /// Requests at once that read; with priority and fairness, a part of the seats that
+    /// all requests share.
+    #[arg(long, default_value_t = 400, value_name = "COUNT")]
+    pub max_requests_inflight: u32,
+    /// Requests at once that write; likewise.
+    #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    pub max_mutating_requests_inflight: u32,
+    /// Whose tokens are taken.
+    #[command(flatten)]
+    pub authentication: AuthenticationFlags,
+    /// Who is asked who may do what.
+    #[command(flatten)]
+    pub authorization: AuthorizationFlags,
+    /// What is recorded.
+    #[command(flatten)]
+    pub audit: AuditFlags,
     /// Admission plugins to run beside those that run by themselves.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub enable_admission_plugins: Vec<String>,
@@ -111,6 +134,31 @@ fn seconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_secs).map_err(|error| format!("whole seconds: {error}"))
 }
 
+/// A duration as Go writes it: `300ms`, `10s`, `2m`, `1h30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no duration, such as 10s or 1m30s");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let seconds = match &rest[..end] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(bad()),
+        };
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+        rest = &rest[end..];
+    }
+    if text.is_empty() { Err(bad()) } else { Ok(total) }
+}
+
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').ok_or("expected FIRST-LAST")?;
     let port = |text: &str| text.trim().parse::<u16>().map_err(|error| format!("{text:?}: {error}"));
@@ -121,6 +169,18 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in
+            [("10s", 10_000), ("1m30s", 90_000), ("250ms", 250), ("1.5h", 5_400_000), ("0", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for bad in ["", "10", "s", "1d", "-1s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn port_ranges() {

@@ -10,7 +10,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
-use crate::authn::impersonated;
+use crate::audit;
+use crate::authz::Attributes;
+use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::grpc::Services;
 use crate::rest::{Answer, MAX_BODY, Rest};
@@ -34,15 +36,23 @@ impl Front {
 
     async fn grpc(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+        let authenticator = self.gate.authenticator();
+        let found = authenticator.authenticate(peer, authorization).await;
+        let path = request.uri().path();
+        let user = match found.and_then(|user| authenticator.admit(&user, path).map(|()| user)) {
             Ok(user) => user,
+            Err(status) => {
+                // What it asks is in its body, which nobody reads for a stranger.
+                let path = path.to_owned();
+                let ask = Attributes { verb: "post".to_owned(), path, ..Attributes::default() };
+                audit::unauthenticated(&ask, authorization.is_some());
+                return refused(&status);
+            }
+        };
+        match Sender::new(user, request.headers_mut()) {
+            Ok(sender) => request.extensions_mut().insert(sender),
             Err(status) => return refused(&status),
         };
-        let user = match impersonated(user, request.headers(), self.gate.authorizer()) {
-            Ok(user) => user,
-            Err(status) => return refused(&status),
-        };
-        request.extensions_mut().insert(user);
         let request = request.map(tonic::body::Body::new);
         // The generated services never fail: errors are answers.
         let answered = if request.uri().path().starts_with("/corten.node.") {
@@ -58,7 +68,17 @@ impl Front {
     }
 }
 
+impl Front {
+    async fn route(&self, request: Request<Incoming>, peer: &Peer, is_grpc: bool) -> Response<Answer> {
+        if is_grpc {
+            return self.grpc(request, peer).await;
+        }
+        Arc::clone(&self.rest).answer(request, peer).await
+    }
+}
+
 fn refused(status: &Status) -> Response<Answer> {
+    audit::failed(status);
     to_grpc(status).into_http::<tonic::body::Body>().map(boxed)
 }
 
@@ -78,9 +98,13 @@ impl Service for Front {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Answer> {
         let content_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
-        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
-            return self.grpc(request, &peer).await;
-        }
-        Arc::clone(&self.rest).answer(request, &peer).await
+        let is_grpc = content_type.is_some_and(|value| value.starts_with(b"application/grpc"));
+        let Some(audit) = self.gate.doors().audit.clone() else {
+            return self.route(request, &peer, is_grpc).await;
+        };
+        let headers = request.headers().clone();
+        let uri = request.uri().path_and_query().filter(|_| !is_grpc).map(ToString::to_string);
+        let answering = self.route(request, &peer, is_grpc);
+        audit.follow(&headers, &uri.unwrap_or_default(), peer.address, answering).await
     }
 }

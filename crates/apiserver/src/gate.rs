@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
-use api::{LabelSelector, Object, Reason, Status};
+use api::{LabelSelector, Object, Status};
 use bytes::Bytes;
 use resources::descriptor::ScalePaths;
 use resources::{Descriptor, Part, Subresource};
-use serde_json::Value;
 
+use crate::audit;
 use crate::authn::{Authenticator, User};
 use crate::authz::{Attributes, Authorizer};
+use crate::entry::Doors;
 use crate::registry::{
-    Address, BodyKind, Caller, CreateOptions, DeleteOptions, Deleted, FieldValidation, ListQuery, Listed,
-    MediaType, Owners, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
+    Address, BodyKind, Caller, CreateOptions, Decoded, DeleteOptions, Deleted, FieldValidation, ListQuery,
+    Listed, MediaType, Owners, PatchKind, Registry, UpdateOptions, Watch, WatchQuery, Written, decode,
 };
 use crate::stored::Stored;
 use crate::{reviews, scale};
@@ -33,6 +34,23 @@ pub struct Target {
     pub namespace: String,
     /// Empty for collections.
     pub name: String,
+}
+
+impl Target {
+    /// What a request asks that does `verb` to this.
+    #[must_use]
+    pub fn asks(&self, verb: &str) -> Attributes {
+        Attributes {
+            verb: verb.to_owned(),
+            group: self.group.clone(),
+            version: self.version.clone(),
+            resource: self.resource.clone(),
+            subresource: self.subresource.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            path: String::new(),
+        }
+    }
 }
 
 /// A body as it came.
@@ -59,6 +77,7 @@ pub struct Gate {
     registry: Registry,
     authenticator: Authenticator,
     authorizer: Arc<Authorizer>,
+    doors: Doors,
 }
 
 /// A target that was found and allowed.
@@ -99,8 +118,19 @@ impl Allowed {
 impl Gate {
     /// A gate before a registry.
     #[must_use]
-    pub const fn new(registry: Registry, authenticator: Authenticator, authorizer: Arc<Authorizer>) -> Self {
-        Self { registry, authenticator, authorizer }
+    pub const fn new(
+        registry: Registry,
+        authenticator: Authenticator,
+        authorizer: Arc<Authorizer>,
+        doors: Doors,
+    ) -> Self {
+        Self { registry, authenticator, authorizer, doors }
+    }
+
+    /// What lets requests in.
+    #[must_use]
+    pub const fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// The registry.
@@ -125,19 +155,10 @@ impl Gate {
     ///
     /// # Errors
     /// No such resource, no such verb, or forbidden.
-    pub fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
-        let attributes = Attributes {
-            verb: verb.to_owned(),
-            group: target.group.clone(),
-            version: target.version.clone(),
-            resource: target.resource.clone(),
-            subresource: target.subresource.clone(),
-            namespace: target.namespace.clone(),
-            name: target.name.clone(),
-            path: String::new(),
-        };
+    pub async fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
+        let attributes = target.asks(verb);
         // Forbidden comes before not found: what exists is not for everybody to know.
-        self.authorizer.check(user, &attributes)?;
+        self.authorizer.check(user, &attributes).await?;
         let kind = self
             .registry
             .kinds()
@@ -195,13 +216,16 @@ impl Gate {
         target: &Target,
         resource_version: &str,
     ) -> Result<(Arc<Descriptor>, Shown), Status> {
-        let allowed = self.allow(user, "get", target)?;
+        let allowed = self.allow(user, "get", target).await?;
         let stored = self.registry.get(&allowed.address, resource_version).await?;
         let kind = Arc::clone(&allowed.address.kind);
         if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
             let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
-            return Ok((kind, Shown::Made(scale::of(&object, paths).to_vec().into())));
+            let made = Bytes::from(scale::of(&object, paths).to_vec());
+            audit::response_object(200, || made.clone());
+            return Ok((kind, Shown::Made(made)));
         }
+        audit::response_object(200, || stored.json.clone());
         Ok((kind, Shown::Stored(stored)))
     }
 
@@ -216,9 +240,10 @@ impl Gate {
         query: &ListQuery,
     ) -> Result<(Arc<Descriptor>, Listed), Status> {
         let target = with_named(target, &query.fields);
-        let allowed = self.allow(user, "list", &target)?;
+        let allowed = self.allow(user, "list", &target).await?;
         let address = Address { name: String::new(), ..allowed.address };
         let listed = self.registry.list(&address, query).await?;
+        audit::response_object(200, || list_json(&address.kind, &listed));
         Ok((address.kind, listed))
     }
 
@@ -233,7 +258,7 @@ impl Gate {
         query: &WatchQuery,
     ) -> Result<(Arc<Descriptor>, Watch), Status> {
         let target = with_named(target, &query.fields);
-        let allowed = self.allow(user, "watch", &target)?;
+        let allowed = self.allow(user, "watch", &target).await?;
         let address = Address { name: String::new(), ..allowed.address };
         let watch = self.registry.watch(&address, query).await?;
         Ok((address.kind, watch))
@@ -250,12 +275,24 @@ impl Gate {
         body: Body<'_>,
         dry_run: bool,
     ) -> Result<Written, Status> {
-        let allowed = self.allow(&caller.user, "create", target)?;
+        let allowed = self.allow(&caller.user, "create", target).await?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
+        audit::request_object(&decoded.object);
+        self.create_decoded(caller, target, &allowed, decoded, dry_run).await.inspect(tell)
+    }
+
+    async fn create_decoded(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        allowed: &Allowed,
+        decoded: Decoded,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
         if let Some(subresource) = &allowed.subresource {
             return self
-                .create_subresource(caller, &allowed, &subresource.name, decoded.object, dry_run)
+                .create_subresource(caller, allowed, &subresource.name, decoded.object, dry_run)
                 .await;
         }
         let kind = &allowed.address.kind;
@@ -273,7 +310,9 @@ impl Gate {
         }
         self.guard_escalation(&caller.user, &allowed.address, &decoded.object)?;
         let options = CreateOptions { dry_run, ..CreateOptions::default() };
-        self.registry.create(caller, allowed.address, decoded.object, &options, decoded.warnings).await
+        self.registry
+            .create(caller, allowed.address.clone(), decoded.object, &options, decoded.warnings)
+            .await
     }
 
     async fn create_subresource(
@@ -309,80 +348,6 @@ impl Gate {
         }
     }
 
-    /// Binds a pod to a node, once.
-    ///
-    /// # Errors
-    /// As a status.
-    pub async fn bind(
-        &self,
-        caller: &Caller,
-        address: &Address,
-        binding: Object,
-        dry_run: bool,
-    ) -> Result<Written, Status> {
-        let (binding, warnings) =
-            self.registry.admit_part(caller, address, "binding", binding, dry_run).await?;
-        let node = binding.text(&["target", "name"]).to_owned();
-        let kind = binding.text(&["target", "kind"]);
-        if node.is_empty() || !matches!(kind, "" | "Node") {
-            let field = api::Path::new("target").child("name").to_string();
-            return Err(Status::new(
-                Reason::Invalid,
-                format!(
-                    "Binding \"\" is invalid: {field}: Required value: the target must be a node with a name"
-                ),
-            ));
-        }
-        let uid = binding.uid().to_owned();
-        let (annotations, labels) = (binding.annotations().cloned(), binding.labels().cloned());
-        let now = api::time::format(self.registry.clock().now());
-        let transform = |pod: &Object| {
-            if !uid.is_empty() && pod.uid() != uid {
-                return Err(address.conflict(&format!(
-                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                    pod.uid()
-                )));
-            }
-            if pod.is_terminating() {
-                return Err(address.conflict(&format!(
-                    "pod {} is being deleted, cannot be assigned to a host",
-                    pod.name()
-                )));
-            }
-            let bound = pod.text(&["spec", "nodeName"]);
-            if !bound.is_empty() {
-                return Err(
-                    address.conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name()))
-                );
-            }
-            let gates = pod.at(&["spec", "schedulingGates"]).and_then(Value::as_array);
-            if gates.is_some_and(|gates| !gates.is_empty()) {
-                return Err(
-                    address.conflict(&format!("pod {} has non-empty .spec.schedulingGates", pod.name()))
-                );
-            }
-            let mut pod = pod.clone();
-            pod.set_at(&["spec", "nodeName"], node.as_str());
-            for (key, value) in annotations.iter().flatten() {
-                pod.set_at(&["metadata", "annotations", key], value.clone());
-            }
-            for (key, value) in labels.iter().flatten() {
-                pod.set_at(&["metadata", "labels", key], value.clone());
-            }
-            set_condition(&mut pod, "PodScheduled", "True", &now);
-            Ok((pod, Vec::new()))
-        };
-        let options =
-            UpdateOptions { dry_run, owners: Owners::Keep, is_admitted: true, ..UpdateOptions::default() };
-        self.registry.change(caller, address, Part::Other("binding"), &options, &transform).await?;
-        let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
-        let mut json = status.to_json();
-        if let Some(map) = json.as_object_mut() {
-            map.remove("details");
-        }
-        Ok(Written { json: json.to_string().into(), revision: 0, warnings, created: true })
-    }
-
     async fn evict(&self, caller: &Caller, address: &Address, eviction: &Object) -> Result<Written, Status> {
         let options: DeleteOptions = match eviction.get("deleteOptions") {
             Some(options) => serde_json::from_value(options.clone())
@@ -405,19 +370,21 @@ impl Gate {
         body: Body<'_>,
         dry_run: bool,
     ) -> Result<Written, Status> {
-        let allowed = self.allow(&caller.user, "update", target)?;
+        let allowed = self.allow(&caller.user, "update", target).await?;
         let body_kind = allowed.body_kind();
         let decoded = decode(&allowed.address.kind, &body_kind, body.media, body.bytes, body.validation)?;
+        audit::request_object(&decoded.object);
         let options =
             UpdateOptions { dry_run, field_validation: body.validation, ..UpdateOptions::default() };
         if allowed.is_scale() {
-            return self.update_scale(caller, &allowed, &decoded.object, &options).await;
+            return self.update_scale(caller, &allowed, &decoded.object, &options).await.inspect(tell);
         }
         self.guard_escalation(&caller.user, &allowed.address, &decoded.object)?;
         let part = allowed.part();
         self.registry
             .update(caller, allowed.address.clone(), part, decoded.object, &options, decoded.warnings)
             .await
+            .inspect(tell)
     }
 
     /// Patches an object or a part of it.
@@ -432,7 +399,18 @@ impl Gate {
         patch: &[u8],
         options: &UpdateOptions,
     ) -> Result<Written, Status> {
-        let allowed = self.allow(&caller.user, "patch", target)?;
+        let allowed = self.allow(&caller.user, "patch", target).await?;
+        audit::request_patch(patch);
+        self.patch_allowed(caller, &allowed, (kind, patch), options).await.inspect(tell)
+    }
+
+    async fn patch_allowed(
+        &self,
+        caller: &Caller,
+        allowed: &Allowed,
+        (kind, patch): (PatchKind, &[u8]),
+        options: &UpdateOptions,
+    ) -> Result<Written, Status> {
         if let Some(paths) = allowed.subresource.as_ref().and_then(|one| one.scale.as_ref()) {
             let address = &allowed.address;
             if matches!(kind, PatchKind::Apply { .. }) {
@@ -447,7 +425,7 @@ impl Gate {
             let stored = self.registry.get(address, "").await?;
             let object = Object::from_slice(&stored.json).map_err(Status::internal)?;
             let patched = scale::patched(&scale::of(&object, paths), kind, patch)?;
-            return self.update_scale(caller, &allowed, &patched, options).await;
+            return self.update_scale(caller, allowed, &patched, options).await;
         }
         let guard = |object: &Object| self.guard_escalation(&caller.user, &allowed.address, object);
         let part = allowed.part();
@@ -483,8 +461,14 @@ impl Gate {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
-        let allowed = self.allow(&caller.user, "delete", target)?;
-        self.registry.delete(caller, &allowed.address, options).await
+        let allowed = self.allow(&caller.user, "delete", target).await?;
+        audit::request_options(options);
+        let deleted = self.registry.delete(caller, &allowed.address, options).await?;
+        match &deleted {
+            Deleted::Gone(status) => audit::response_object(200, || status.to_bytes().into()),
+            Deleted::Later(written) => tell(written),
+        }
+        Ok(deleted)
     }
 
     /// Deletes what a query selects.
@@ -498,64 +482,35 @@ impl Gate {
         query: &ListQuery,
         options: &DeleteOptions,
     ) -> Result<(Arc<Descriptor>, Vec<Bytes>), Status> {
-        let allowed = self.allow(&caller.user, "deletecollection", target)?;
+        let allowed = self.allow(&caller.user, "deletecollection", target).await?;
+        audit::request_options(options);
         let items = self.registry.delete_collection(caller, &allowed.address, query, options).await?;
         Ok((allowed.address.kind, items))
     }
+}
 
-    /// Nobody may give away, through a role or a binding, rights that they do
-    /// not have, unless they may `escalate` or `bind`.
-    fn guard_escalation(&self, user: &User, address: &Address, object: &Object) -> Result<(), Status> {
-        if address.kind.group != "rbac.authorization.k8s.io" || user.is_in(crate::authn::MASTERS) {
-            return Ok(());
+/// A list for the record.
+fn list_json(kind: &Descriptor, listed: &Listed) -> Bytes {
+    let head = serde_json::json!({
+        "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(),
+        "metadata": {"resourceVersion": listed.revision.to_string()},
+    });
+    let mut json = head.to_string().into_bytes();
+    json.pop();
+    json.extend_from_slice(b",\"items\":[");
+    for (index, object) in listed.objects.iter().enumerate() {
+        if index > 0 {
+            json.push(b',');
         }
-        let rules_of = |value: Option<&Value>| -> Vec<crate::authz::Rule> {
-            value.cloned().and_then(|rules| serde_json::from_value(rules).ok()).unwrap_or_default()
-        };
-        let (verb, resource, name, rules) = if address.kind.resource.ends_with("bindings") {
-            let role = object.text(&["roleRef", "name"]).to_owned();
-            let resource =
-                if object.text(&["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
-            let namespace = if resource == "roles" { address.namespace.as_str() } else { "" };
-            let found = self.registry.cache().resource(&address.kind.group, resource).get(namespace, &role);
-            let found = found.and_then(|stored| stored.object().ok());
-            ("bind", resource, role, rules_of(found.as_ref().and_then(|role| role.get("rules"))))
-        } else {
-            (
-                "escalate",
-                address.kind.resource.as_str(),
-                object.name().to_owned(),
-                rules_of(object.get("rules")),
-            )
-        };
-        let ask = Attributes {
-            verb: verb.into(),
-            group: address.kind.group.clone(),
-            version: address.kind.version.clone(),
-            resource: resource.into(),
-            namespace: address.namespace.clone(),
-            name,
-            ..Attributes::default()
-        };
-        if self.authorizer.allows(user, &ask).is_ok() {
-            return Ok(());
-        }
-        let held = self.authorizer.rules(user, &address.namespace);
-        match crate::authz::escalation(&held, &rules) {
-            None => Ok(()),
-            Some(rule) => Err(Status::forbidden(
-                &address.kind.group,
-                &address.kind.resource,
-                object.name(),
-                &format!(
-                    "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
-                    user.name,
-                    user.groups,
-                    serde_json::to_string(rule).unwrap_or_default()
-                ),
-            )),
-        }
+        json.extend_from_slice(&object.json);
     }
+    json.extend_from_slice(b"]}");
+    json.into()
+}
+
+/// Notes what was written in the request's record.
+fn tell(written: &Written) {
+    audit::response_object(if written.created { 201 } else { 200 }, || written.json.clone());
 }
 
 /// What was written, as its scale.
@@ -575,16 +530,6 @@ fn with_named(target: &Target, fields: &api::FieldSelector) -> Target {
         fields.required("metadata.name").unwrap_or_default().clone_into(&mut target.name);
     }
     target
-}
-
-fn set_condition(object: &mut Object, kind: &str, status: &str, now: &str) {
-    let mut conditions =
-        object.at(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    conditions.retain(|one| one["type"] != kind);
-    conditions.push(serde_json::json!({
-        "type": kind, "status": status, "lastTransitionTime": now, "lastProbeTime": null,
-    }));
-    object.set_at(&["status", "conditions"], conditions);
 }
 
 /// Reads a label selector of a query.

@@ -6,7 +6,7 @@ use api::{FieldError, Object, Path, Status};
 use serde_json::{Value, json};
 
 use crate::authn::{Bindings, Bound, User};
-use crate::authz::Attributes;
+use crate::authz::{Attributes, Decision};
 use crate::gate::Gate;
 use crate::registry::{Address, Caller};
 
@@ -26,8 +26,12 @@ pub(crate) async fn answer(
     let status = match (address.kind.group.as_str(), address.kind.resource.as_str()) {
         ("authentication.k8s.io", "selfsubjectreviews") => json!({"userInfo": user_info(&caller.user)}),
         ("authentication.k8s.io", "tokenreviews") => token_status(gate, &review).await,
-        ("authorization.k8s.io", "selfsubjectaccessreviews") => access_status(gate, &caller.user, &review)?,
-        ("authorization.k8s.io", "subjectaccessreviews") => access_status(gate, &subject(&review)?, &review)?,
+        ("authorization.k8s.io", "selfsubjectaccessreviews") => {
+            access_status(gate, &caller.user, &review).await?
+        }
+        ("authorization.k8s.io", "subjectaccessreviews") => {
+            access_status(gate, &subject(&review)?, &review).await?
+        }
         ("authorization.k8s.io", "localsubjectaccessreviews") => {
             if review.text(&["spec", "resourceAttributes", "namespace"]) != address.namespace {
                 return Err(Status::bad_request(format!(
@@ -35,7 +39,7 @@ pub(crate) async fn answer(
                     address.namespace
                 )));
             }
-            access_status(gate, &subject(&review)?, &review)?
+            access_status(gate, &subject(&review)?, &review).await?
         }
         ("authorization.k8s.io", "selfsubjectrulesreviews") => rules_status(gate, &caller.user, &review)?,
         ("", "bindings") => {
@@ -90,12 +94,17 @@ async fn token_status(gate: &Gate, review: &Object) -> Value {
     }
 }
 
+fn extra_of(value: Option<&Value>) -> BTreeMap<String, Vec<String>> {
+    let entries = value.and_then(Value::as_object).into_iter().flatten();
+    entries.map(|(key, values)| (key.clone(), texts(Some(values)))).collect()
+}
+
 fn subject(review: &Object) -> Result<User, Status> {
     let user = User {
         name: review.text(&["spec", "user"]).to_owned(),
         uid: review.text(&["spec", "uid"]).to_owned(),
         groups: texts(review.at(&["spec", "groups"])),
-        extra: BTreeMap::new(),
+        extra: extra_of(review.at(&["spec", "extra"])),
     };
     if user.name.is_empty() && user.groups.is_empty() {
         let spec = Path::new("spec");
@@ -106,7 +115,7 @@ fn subject(review: &Object) -> Result<User, Status> {
     Ok(user)
 }
 
-fn access_status(gate: &Gate, user: &User, review: &Object) -> Result<Value, Status> {
+async fn access_status(gate: &Gate, user: &User, review: &Object) -> Result<Value, Status> {
     let text = |part: &str, field: &str| review.text(&["spec", part, field]).to_owned();
     let of_resource = review.at(&["spec", "resourceAttributes"]);
     let of_path = review.at(&["spec", "nonResourceAttributes"]);
@@ -136,13 +145,16 @@ fn access_status(gate: &Gate, user: &User, review: &Object) -> Result<Value, Sta
             return Err(Status::invalid("authorization.k8s.io", review.kind(), "", &[error]));
         }
     };
-    let (allowed, reason) = match gate.authorizer().allows(user, &attributes) {
-        Ok(reason) => (true, reason),
-        Err(reason) => (false, reason),
-    };
-    let mut status = json!({"allowed": allowed});
-    if !reason.is_empty() {
-        status["reason"] = reason.into();
+    let verdict = gate.authorizer().decide(user, &attributes).await;
+    let mut status = json!({"allowed": verdict.is_allowed()});
+    if verdict.decision == Decision::Deny {
+        status["denied"] = true.into();
+    }
+    if !verdict.reason.is_empty() {
+        status["reason"] = verdict.reason.into();
+    }
+    if !verdict.error.is_empty() {
+        status["evaluationError"] = verdict.error.into();
     }
     Ok(status)
 }
@@ -162,7 +174,13 @@ fn rules_status(gate: &Gate, user: &User, review: &Object) -> Result<Value, Stat
         let value = serde_json::to_value(&*rule).map_err(Status::internal)?;
         if rule.non_resource_urls.is_empty() { resource_rules.push(value) } else { path_rules.push(value) }
     }
-    Ok(json!({"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false}))
+    let mut status =
+        json!({"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false});
+    if !gate.authorizer().knows_all_rules() {
+        status["incomplete"] = true.into();
+        status["evaluationError"] = "webhook authorizer does not support user rule resolution".into();
+    }
+    Ok(status)
 }
 
 /// Answers a `TokenRequest` on a service account.

@@ -65,6 +65,10 @@ fn body_of(kind: &Descriptor) -> Value {
         "StorageClass" => json!({"provisioner": "example.com/p"}),
         "RuntimeClass" => json!({"handler": "h"}),
         "PriorityClass" => json!({"value": 1}),
+        "FlowSchema" => json!({"spec": {"priorityLevelConfiguration": {"name": "l"}}}),
+        "PriorityLevelConfiguration" => {
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}})
+        }
         "CSIDriver" | "CSINode" => json!({"spec": {"drivers": []}}),
         "CustomResourceDefinition" => json!({"spec": {
             "group": "example.com", "scope": "Namespaced", "names": {"plural": "xs", "kind": "X"},

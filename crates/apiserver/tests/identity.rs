@@ -1,70 +1,7 @@
-//! Who a request is from: impersonation, and what verifiers of tokens are told.
+//! What verifiers of service account tokens are told.
 
-use http::Method;
 use serde_json::{Value, json};
 use testkit::{ControlPlane, Rest};
-
-const REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-
-async fn whoami(rest: &Rest, headers: &[(&str, &str)]) -> (u16, Value) {
-    let mut all = vec![("content-type", "application/json")];
-    all.extend(headers);
-    let answer = rest.send(Method::POST, REVIEWS, &all, "{}").await.expect("answers");
-    (answer.code, answer.json())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn users_ask_as_others_where_they_may() {
-    let plane = ControlPlane::start().await.expect("control plane");
-    let admin = plane.rest().expect("client");
-    let as_jane =
-        [("impersonate-user", "jane"), ("impersonate-group", "staff"), ("impersonate-extra-a", "b")];
-    let (code, review) = whoami(&admin, &as_jane).await;
-    assert_eq!(code, 201, "{review}");
-    assert_eq!(
-        review["status"]["userInfo"],
-        json!({"username": "jane", "groups": ["staff", "system:authenticated"], "extra": {"a": ["b"]}})
-    );
-    let made = |path: &'static str, body: Value| {
-        let admin = &admin;
-        async move {
-            let made = admin.post(path, &body).await.expect("answers");
-            assert_eq!(made.code, 201, "{}", made.json());
-        }
-    };
-    made("/apis/rbac.authorization.k8s.io/v1/clusterroles", json!({
-        "metadata": {"name": "as-jane"},
-        "rules": [{"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"], "resourceNames": ["jane"]}],
-    }))
-    .await;
-    made(
-        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-        json!({
-            "metadata": {"name": "as-jane"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "as-jane"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}],
-        }),
-    )
-    .await;
-    let bob = Rest::new(&plane.session("bob", &[]).expect("session")).expect("client");
-    testkit::eventually("the role is in force", || async {
-        whoami(&bob, &[("impersonate-user", "jane")]).await.0 == 201
-    })
-    .await
-    .expect("in time");
-    let (code, refused) = whoami(&bob, &as_jane).await;
-    assert_eq!(code, 403);
-    assert_eq!(
-        refused["message"],
-        "groups \"staff\" is forbidden: User \"bob\" cannot impersonate resource \"groups\" in API group \"\" at the cluster scope"
-    );
-    assert_eq!(whoami(&bob, &[("impersonate-user", "system:serviceaccount:default:default")]).await.0, 403);
-    assert_eq!(whoami(&admin, &[("impersonate-group", "staff")]).await.0, 500);
-    // What one may as oneself one may not as somebody else.
-    let secrets = "/api/v1/namespaces/kube-system/secrets";
-    let as_other = [("impersonate-user", "jane")];
-    assert_eq!(admin.send(Method::GET, secrets, &as_other, "").await.expect("answers").code, 403);
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn issuers_are_described() {

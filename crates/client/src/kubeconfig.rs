@@ -3,6 +3,7 @@
 //! Files that it names are read again at each new connection, so that rotated
 //! certificates and tokens are used without a restart.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,9 @@ pub struct User {
     /// File with a bearer token.
     #[serde(rename = "tokenFile", skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// The user to act as, in the flattened fields `as`, `as-uid` and so on.
+    #[serde(flatten)]
+    pub impersonation: Impersonation,
     /// Everything else.
     #[serde(flatten)]
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -146,6 +150,61 @@ impl std::fmt::Debug for User {
         // Keys and tokens must not get into logs.
         f.debug_struct("User").finish_non_exhaustive()
     }
+}
+
+/// On whose behalf requests are made, where that is not the user themself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Impersonation {
+    /// The user's name.
+    #[serde(rename = "as", skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// The user's uid.
+    #[serde(rename = "as-uid", skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// The user's groups.
+    #[serde(rename = "as-groups", skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Further facts about the user.
+    #[serde(rename = "as-user-extra", skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Impersonation {
+    /// The headers that say so.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let one = |name: &str, value: &String| (name.to_owned(), value.clone());
+        let mut headers = Vec::new();
+        headers.extend(
+            [&self.user]
+                .into_iter()
+                .filter(|text| !text.is_empty())
+                .map(|text| one("impersonate-user", text)),
+        );
+        headers.extend(
+            [&self.uid].into_iter().filter(|text| !text.is_empty()).map(|text| one("impersonate-uid", text)),
+        );
+        headers.extend(self.groups.iter().map(|group| one("impersonate-group", group)));
+        for (key, values) in &self.extra {
+            let name = format!("impersonate-extra-{}", escape(key));
+            headers.extend(values.iter().map(|value| one(&name, value)));
+        }
+        headers
+    }
+}
+
+/// A key as a part of a header's name: what no name may have is percent-encoded.
+fn escape(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte) {
+            text.push(char::from(byte.to_ascii_lowercase()));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 /// A context with its name.
@@ -211,6 +270,8 @@ pub struct Session {
     pub identity: Option<(Material, Material)>,
     /// Bearer token.
     pub token: Option<Material>,
+    /// On whose behalf.
+    pub impersonation: Impersonation,
     /// The namespace to work in.
     pub namespace: String,
 }
@@ -291,6 +352,7 @@ impl Kubeconfig {
             server_name: cluster.tls_server_name.clone(),
             identity: certificate.zip(key),
             token,
+            impersonation: user.impersonation.clone(),
             namespace: if context.namespace.is_empty() {
                 "default".into()
             } else {

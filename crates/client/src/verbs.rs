@@ -1,13 +1,15 @@
 //! One request each: get, list, create, update, patch, delete, typed and
 //! untyped. Nothing is retried here; a caller knows whether it may.
 
+use std::sync::Arc;
+
 use api::openapi::{Metadata, Resource};
 use api::{Object, Reason, Status, metav1};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::Code;
 use tonic::codegen::InterceptedService;
-use tonic::metadata::AsciiMetadataValue;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::Channel;
 use wire::node::node_client::NodeClient;
@@ -33,6 +35,8 @@ pub struct Client {
 #[derive(Clone)]
 pub struct Credentials {
     token: Option<Material>,
+    /// The headers that impersonate a user.
+    impersonation: Arc<[(AsciiMetadataKey, AsciiMetadataValue)]>,
 }
 
 impl Interceptor for Credentials {
@@ -45,6 +49,9 @@ impl Interceptor for Credentials {
             })?;
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
+        }
+        for (name, value) in &*self.impersonation {
+            request.metadata_mut().append(name.clone(), value.clone());
         }
         Ok(request)
     }
@@ -221,13 +228,19 @@ impl Client {
             ClientFiles { ca, identity: session.identity.clone(), server_name: session.server_name.clone() };
         let channel = grpc_channel(&session.server, files)
             .map_err(|error| Status::bad_request(format!("server address {:?}: {error}", session.server)))?;
-        Ok(Self::over(channel, session.token.clone(), manager))
+        let mut impersonation = Vec::new();
+        for (name, value) in session.impersonation.headers() {
+            let no_header =
+                || Status::bad_request(format!("cannot impersonate with the header {name}: {value:?}"));
+            let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| no_header())?;
+            impersonation.push((key, value.parse().map_err(|_| no_header())?));
+        }
+        let credentials = Credentials { token: session.token.clone(), impersonation: impersonation.into() };
+        Ok(Self::over(channel, credentials, manager))
     }
 
     /// A client over a channel that is there already.
-    #[must_use]
-    pub fn over(channel: Channel, token: Option<Material>, manager: &str) -> Self {
-        let credentials = Credentials { token };
+    fn over(channel: Channel, credentials: Credentials, manager: &str) -> Self {
         let objects = ObjectsClient::with_interceptor(channel.clone(), credentials.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use api::types::core::v1::{ConfigMap, Node};
-use client::kubeconfig::Material;
+use client::kubeconfig::{Impersonation, Material};
 use client::{Client, Session};
 
 use crate::certificate::Digest;
@@ -92,6 +92,7 @@ pub async fn introduce(options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<
             server_name: None,
             identity: pair.map(|pair| (bytes(&pair.certificate), bytes(&pair.key))),
             token: token.map(|token| Material::Bytes(token.into_bytes())),
+            impersonation: Impersonation::default(),
             namespace: "default".to_owned(),
         };
         Client::new(&session, "kubeadm")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::{Object, Status};
 use bytes::Bytes;
 use clap::ArgMatches;
-use client::kubeconfig::{Kubeconfig, Material, NamedCluster, NamedContext, Session};
+use client::kubeconfig::{Impersonation, Kubeconfig, Material, NamedCluster, NamedContext, Session};
 use client::{Client, DeleteOptions, ListOptions, Patch, Target, WriteOptions};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -29,6 +29,7 @@ struct Overrides {
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
     server_name: Option<String>,
+    impersonation: Impersonation,
 }
 
 /// The cluster and user of one command line. Nothing is read or connected
@@ -65,6 +66,7 @@ impl Kube {
                 certificate: text("client-certificate").map(PathBuf::from),
                 key: text("client-key").map(PathBuf::from),
                 server_name: text("tls-server-name"),
+                impersonation: impersonation_of(matches),
             },
             manager: text("field-manager").unwrap_or_else(|| manager_of(matches).to_owned()),
             client: OnceCell::new(),
@@ -161,6 +163,11 @@ impl Kube {
         }
         if over.server_name.is_some() {
             session.server_name.clone_from(&over.server_name);
+        }
+        if over.impersonation != Impersonation::default() {
+            let wanted = over.impersonation.clone();
+            let user = if wanted.user.is_empty() { session.impersonation.user } else { wanted.user.clone() };
+            session.impersonation = Impersonation { user, ..wanted };
         }
         Ok(session)
     }
@@ -304,6 +311,18 @@ fn flags_of_verb(matches: &ArgMatches) -> Vec<String> {
         (command, matches) = (verb, below);
     }
     own
+}
+
+/// Whom the flags say to act as.
+fn impersonation_of(matches: &ArgMatches) -> Impersonation {
+    let all = |name: &str| -> Vec<String> { matches.get_many(name).into_iter().flatten().cloned().collect() };
+    let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    let mut extra = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for entry in all("as-user-extra") {
+        let (key, value) = entry.split_once('=').unwrap_or((&entry, ""));
+        extra.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+    Impersonation { user: text("as"), uid: text("as-uid"), groups: all("as-group"), extra }
 }
 
 /// What each verb is called in managed fields, as upstream has it.

@@ -84,6 +84,13 @@ pub fn command() -> Command {
         .arg(flag("client-certificate", "FILE", "The client's certificate"))
         .arg(flag("client-key", "FILE", "The client's key"))
         .arg(flag("tls-server-name", "NAME", "The name in the server's certificate"))
+        .arg(flag("as", "NAME", "The user to act as: a name, or system:serviceaccount:NAMESPACE:NAME"))
+        .arg(flag("as-group", "NAME", "A group to act as; may be given again").action(ArgAction::Append))
+        .arg(flag("as-uid", "UID", "The uid to act as"))
+        .arg(
+            flag("as-user-extra", "KEY=VALUE", "A further fact about the user to act as; may be given again")
+                .action(ArgAction::Append),
+        )
         .arg(flag("field-manager", "NAME", "The name in the fields that are managed"))
         .arg(flag("request-timeout", "DURATION", "How long to wait for one request; 0 for ever"))
         .arg(

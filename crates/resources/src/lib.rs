@@ -14,6 +14,7 @@ pub mod cel;
 pub mod custom;
 pub mod descriptor;
 mod fields;
+pub mod flow_control;
 pub mod kinds;
 pub mod metadata;
 pub mod names;

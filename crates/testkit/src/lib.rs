@@ -4,6 +4,7 @@
 //! Start reading in [`ControlPlane::start`]. Only tests may depend on this crate.
 
 mod events;
+mod remote;
 mod rest;
 
 use std::path::Path;
@@ -11,13 +12,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use apiserver::config::Flags;
-use client::kubeconfig::Material;
+use client::kubeconfig::{Impersonation, Material};
 use client::{Client, Session};
 use daemon::{Clock as _, Shell, SystemClock};
 use kubeadm::pki::{Authority, Folder, Pair, Subject};
 use tempfile::TempDir;
 
 pub use events::Events;
+pub use remote::Remote;
 pub use rest::{Answer, Rest};
 
 /// A running API server over a store in a temporary folder.
@@ -27,6 +29,8 @@ pub struct ControlPlane {
     shell: Shell,
     running: Option<apiserver::Running>,
     server: String,
+    /// Flags beside the usual ones.
+    flags: Vec<String>,
 }
 
 impl ControlPlane {
@@ -35,12 +39,21 @@ impl ControlPlane {
     /// # Errors
     /// It cannot be started.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// Starts one with further flags, which may name files in its folder.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start_with(flags: impl FnOnce(&Path) -> Vec<String>) -> anyhow::Result<Self> {
         daemon::tls::install_crypto();
         let folder = tempfile::tempdir().context("make a temporary folder")?;
         let authority = credentials(folder.path())?;
-        let (shell, running) = launch(folder.path()).await?;
+        let flags = flags(folder.path());
+        let (shell, running) = launch(folder.path(), &flags).await?;
         let server = format!("https://{}", running.address);
-        Ok(Self { folder, authority, shell, running: Some(running), server })
+        Ok(Self { folder, authority, shell, running: Some(running), server, flags })
     }
 
     /// Stops the server and starts it again on the same data; its port changes.
@@ -49,7 +62,7 @@ impl ControlPlane {
     /// It cannot be stopped or started.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.stop().await?;
-        let (shell, running) = launch(self.folder.path()).await?;
+        let (shell, running) = launch(self.folder.path(), &self.flags).await?;
         self.server = format!("https://{}", running.address);
         (self.shell, self.running) = (shell, Some(running));
         Ok(())
@@ -104,6 +117,7 @@ impl ControlPlane {
             server_name: None,
             identity: pair.map(|pair| (bytes(&pair.certificate), bytes(&pair.key))),
             token: token.map(bytes),
+            impersonation: Impersonation::default(),
             namespace: "default".to_owned(),
         }
     }
@@ -148,7 +162,7 @@ fn credentials(folder: &Path) -> anyhow::Result<Authority> {
     Ok(authority)
 }
 
-async fn launch(folder: &Path) -> anyhow::Result<(Shell, apiserver::Running)> {
+async fn launch(folder: &Path, more: &[String]) -> anyhow::Result<(Shell, apiserver::Running)> {
     let pki = |name: &str| folder.join("pki").join(name).display().to_string();
     let flags: Flags = daemon::config::parse_from(
         [
@@ -173,6 +187,7 @@ async fn launch(folder: &Path) -> anyhow::Result<(Shell, apiserver::Running)> {
             format!("--proxy-client-key-file={}", pki("front-proxy-client.key")),
         ]
         .into_iter()
+        .chain(more.iter().cloned())
         .map(Into::into)
         .collect(),
     )?;

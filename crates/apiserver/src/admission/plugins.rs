@@ -54,7 +54,7 @@ impl Parts {
     }
 
     fn webhooks(&self) -> Webhooks {
-        Webhooks::new(self.cache(), Arc::clone(&self.outward))
+        Webhooks::new(self.cache(), Arc::clone(&self.outward), self.authorizer())
     }
 }
 
@@ -130,17 +130,9 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("JobValidation", true, Gated),
     ("PodResizeValidator", true, Behind::Plugin(|parts| Box::new(PodResizeValidator::new(parts.cache())))),
     // These see what the others made of the object.
-    (
-        "MutatingAdmissionPolicy",
-        true,
-        Behind::Plugin(|parts| Box::new(MutatingPolicies::new(&parts.cache, &parts.kinds))),
-    ),
+    ("MutatingAdmissionPolicy", true, Behind::Plugin(|parts| Box::new(MutatingPolicies::new(parts)))),
     ("MutatingAdmissionWebhook", true, Behind::Plugin(|parts| Box::new(Changing(parts.webhooks())))),
-    (
-        "ValidatingAdmissionPolicy",
-        true,
-        Behind::Plugin(|parts| Box::new(ValidatingPolicies::new(&parts.cache, &parts.kinds))),
-    ),
+    ("ValidatingAdmissionPolicy", true, Behind::Plugin(|parts| Box::new(ValidatingPolicies::new(parts)))),
     ("ValidatingAdmissionWebhook", true, Behind::Plugin(|parts| Box::new(Judging(parts.webhooks())))),
     (QUOTA, true, Registry),
 ];

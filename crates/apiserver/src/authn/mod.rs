@@ -1,9 +1,11 @@
-//! Who asks: by client certificate, by service account token, or by bootstrap
-//! token.
+//! Who asks: by client certificate, by service account token, by bootstrap token, by
+//! a token of an issuer that is trusted, or by one that a webhook knows.
 
 mod bootstrap_token;
-mod impersonation;
+mod flags;
+mod jwt;
 mod service_account;
+mod webhook;
 mod x509;
 
 use std::collections::BTreeMap;
@@ -14,13 +16,19 @@ use daemon::Clock;
 use daemon::server::Peer;
 
 pub use bootstrap_token::{BootstrapTokenError, BootstrapTokens};
-pub(crate) use impersonation::impersonated;
+pub use flags::AuthenticationFlags;
+pub use jwt::{Anonymous, Issuer, JwtError};
 pub use service_account::{Bindings, Bound, IssuedToken, TokenError, Tokens};
+pub use webhook::{TokenWebhook, WebhookTokenError};
 
 /// The group of everybody who proved who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
 /// The group of everybody else.
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The group of all nodes.
+pub const NODES: &str = "system:nodes";
+/// Whoever did not say who they are.
+pub const ANONYMOUS: &str = "system:anonymous";
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
 
@@ -41,7 +49,7 @@ impl User {
     /// Nobody in particular.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
+        Self { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
     }
 
     /// Whether the user is in a group.
@@ -53,8 +61,17 @@ impl User {
     /// The node that the user is, if it is one.
     #[must_use]
     pub fn node(&self) -> Option<&str> {
-        self.name.strip_prefix("system:node:").filter(|_| self.is_in("system:nodes"))
+        self.name.strip_prefix("system:node:").filter(|_| self.is_in(NODES))
     }
+}
+
+/// The namespace and name of the service account that a user name is.
+#[must_use]
+pub fn service_account_of(user: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let is_one = resources::names::dns_label(namespace, false).is_empty()
+        && resources::names::dns_subdomain(name, false).is_empty();
+    is_one.then_some((namespace, name))
 }
 
 /// Why a bearer token is refused; for the log only.
@@ -66,6 +83,12 @@ pub enum Refused {
     /// By the rules of bootstrap tokens.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapTokenError),
+    /// By the rules of other issuers.
+    #[error(transparent)]
+    Issuer(#[from] JwtError),
+    /// By a webhook.
+    #[error(transparent)]
+    Webhook(#[from] WebhookTokenError),
 }
 
 /// Finds out who asks.
@@ -73,14 +96,44 @@ pub struct Authenticator {
     tokens: Arc<Tokens>,
     clock: Arc<dyn Clock>,
     bootstrap: Option<BootstrapTokens>,
+    others: Others,
+}
+
+/// What takes tokens that this server did not make, and who comes without.
+pub struct Others {
+    /// Issuers, told apart by their addresses.
+    pub issuers: Vec<Issuer>,
+    /// The webhook that is asked last.
+    pub webhook: Option<TokenWebhook>,
+    /// Who may come without saying who they are.
+    pub anonymous: Anonymous,
 }
 
 impl Authenticator {
     /// An authenticator that takes the given tokens, and certificates that the
     /// TLS layer has verified.
     #[must_use]
-    pub const fn new(tokens: Arc<Tokens>, bootstrap: Option<BootstrapTokens>, clock: Arc<dyn Clock>) -> Self {
-        Self { tokens, bootstrap, clock }
+    pub const fn new(
+        tokens: Arc<Tokens>,
+        bootstrap: Option<BootstrapTokens>,
+        others: Others,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { tokens, clock, bootstrap, others }
+    }
+
+    /// Whether a user may go on to a path, who may be nobody in particular.
+    ///
+    /// # Errors
+    /// Only who says who they are may.
+    pub fn admit(&self, user: &User, path: &str) -> Result<(), Status> {
+        let anonymous = &self.others.anonymous;
+        let is_for_all = anonymous.enabled
+            && (anonymous.conditions.is_empty() || anonymous.conditions.iter().any(|one| one.path == path));
+        if user.name == ANONYMOUS && user.is_in(UNAUTHENTICATED) && !is_for_all {
+            return Err(Status::unauthorized());
+        }
+        Ok(())
     }
 
     /// The user behind a connection's certificate or a request's bearer token;
@@ -121,7 +174,26 @@ impl Authenticator {
         if let Some(judged) = bootstrap.and_then(|known| known.authenticate(token, self.tokens.now())) {
             return Ok(Arc::new(judged?));
         }
-        Ok(self.tokens.authenticate(token, audiences).await?)
+        let mut refused: Refused = match self.tokens.authenticate(token, audiences).await {
+            Ok(user) => return Ok(user),
+            Err(why) => why.into(),
+        };
+        if is_for_us {
+            for issuer in &self.others.issuers {
+                match issuer.authenticate(token).await {
+                    Some(Ok(user)) => return Ok(authenticated(user)),
+                    Some(Err(why)) => refused = why.into(),
+                    None => {}
+                }
+            }
+        }
+        if let Some(webhook) = &self.others.webhook {
+            match webhook.authenticate(token, audiences, self.tokens.audiences()).await {
+                Ok(user) => return Ok(authenticated(user)),
+                Err(why) => refused = why.into(),
+            }
+        }
+        Err(refused)
     }
 
     /// The service account tokens.
@@ -129,6 +201,16 @@ impl Authenticator {
     pub const fn tokens(&self) -> &Arc<Tokens> {
         &self.tokens
     }
+}
+
+/// A user whom others vouch for, in the group of all who said who they are.
+fn authenticated(user: Arc<User>) -> Arc<User> {
+    if user.is_in(AUTHENTICATED) || user.is_in(UNAUTHENTICATED) {
+        return user;
+    }
+    let mut user = User::clone(&user);
+    user.groups.push(AUTHENTICATED.to_owned());
+    Arc::new(user)
 }
 
 fn bearer(header: &[u8]) -> Option<&str> {

@@ -1,16 +1,22 @@
-//! Who may do what: the Node authorizer, then RBAC. What nobody allows is
-//! forbidden.
+//! Who may do what: authorizers are asked one after another, by default the Node
+//! authorizer, then RBAC; the first that says yes or no decides. What nobody allows
+//! is forbidden.
 
+mod config;
 mod node;
 mod rbac;
+mod webhook;
 
 use std::sync::Arc;
 
 use api::Status;
+use futures::FutureExt as _;
 
+use crate::audit;
 use crate::authn::{MASTERS, User};
 use crate::cache::WatchCache;
 
+pub use config::AuthorizationFlags;
 pub use rbac::{Rule, escalation};
 
 /// What a request wants to do.
@@ -61,9 +67,82 @@ impl Attributes {
     }
 }
 
+/// What an authorizer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes.
+    Allow,
+    /// No, whatever others say.
+    Deny,
+    /// It is for others to say.
+    #[default]
+    NoOpinion,
+}
+
+/// What an authorizer says, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What it says.
+    pub decision: Decision,
+    /// Why; for the user to read.
+    pub reason: String,
+    /// What went wrong; empty for nothing.
+    pub error: String,
+}
+
+impl Verdict {
+    fn allow(reason: impl Into<String>) -> Self {
+        Self { decision: Decision::Allow, reason: reason.into(), error: String::new() }
+    }
+
+    fn no_opinion(reason: impl Into<String>) -> Self {
+        Self { decision: Decision::NoOpinion, reason: reason.into(), error: String::new() }
+    }
+
+    /// Whether it is a yes.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.decision == Decision::Allow
+    }
+}
+
+/// One authorizer.
+enum Mode {
+    AlwaysAllow,
+    AlwaysDeny,
+    Node(node::NodeAuthorizer),
+    Rbac(rbac::Rbac),
+    Webhook(Box<webhook::AccessWebhook>),
+}
+
+impl Mode {
+    fn node(cache: &Arc<WatchCache>) -> Self {
+        Self::Node(node::NodeAuthorizer::new(Arc::clone(cache)))
+    }
+
+    fn rbac(cache: &Arc<WatchCache>) -> Self {
+        Self::Rbac(rbac::Rbac::new(Arc::clone(cache)))
+    }
+
+    async fn decide(&self, user: &User, ask: &Attributes) -> Verdict {
+        match self {
+            Self::AlwaysAllow => Verdict::allow(""),
+            Self::AlwaysDeny => Verdict::no_opinion("Everything is forbidden."),
+            Self::Node(node) => match user.node().map(|name| node.allows(name, ask)) {
+                Some(Ok(())) => Verdict::allow(""),
+                Some(Err(why)) => Verdict::no_opinion(why),
+                None => Verdict::default(),
+            },
+            Self::Rbac(rbac) => rbac.allows(user, ask).map_or_else(Verdict::default, Verdict::allow),
+            Self::Webhook(webhook) => webhook.decide(user, ask).await,
+        }
+    }
+}
+
 /// Decides.
 pub struct Authorizer {
-    node: node::NodeAuthorizer,
+    modes: Vec<Mode>,
+    /// What roles give, whoever is asked: nobody may give away more than they have.
     rbac: rbac::Rbac,
 }
 
@@ -71,38 +150,82 @@ impl Authorizer {
     /// An authorizer by the roles and bindings in the cache.
     #[must_use]
     pub fn new(cache: &Arc<WatchCache>) -> Self {
-        Self { node: node::NodeAuthorizer::new(Arc::clone(cache)), rbac: rbac::Rbac::new(Arc::clone(cache)) }
+        Self::of(vec![Mode::node(cache), Mode::rbac(cache)], cache)
     }
 
-    /// Whether a user may do something; the reason is for the user to read.
+    fn of(modes: Vec<Mode>, cache: &Arc<WatchCache>) -> Self {
+        Self { modes, rbac: rbac::Rbac::new(Arc::clone(cache)) }
+    }
+
+    /// Whether a user may do something.
+    pub async fn decide(&self, user: &User, attributes: &Attributes) -> Verdict {
+        if user.is_in(MASTERS) {
+            return Verdict::allow("system:masters may do everything");
+        }
+        let mut undecided = Verdict::default();
+        for mode in &self.modes {
+            let verdict = mode.decide(user, attributes).await;
+            let is_decided = verdict.decision != Decision::NoOpinion;
+            for (all, one) in
+                [(&mut undecided.reason, &verdict.reason), (&mut undecided.error, &verdict.error)]
+            {
+                if !one.is_empty() {
+                    if !all.is_empty() {
+                        all.push('\n');
+                    }
+                    all.push_str(one);
+                }
+            }
+            if verdict.is_allowed() {
+                return verdict;
+            }
+            if is_decided {
+                return Verdict { decision: verdict.decision, ..undecided };
+            }
+        }
+        undecided
+    }
+
+    /// [`Self::decide`] where nothing can be waited for; a webhook that has to be asked
+    /// holds the thread up. The reason is for the user to read.
     ///
     /// # Errors
     /// Why not, as far as that is for the user to know.
     pub fn allows(&self, user: &User, attributes: &Attributes) -> Result<String, String> {
-        if user.is_in(MASTERS) {
-            return Ok("system:masters may do everything".to_owned());
-        }
-        let mut why = String::new();
-        if let Some(name) = user.node() {
-            match self.node.allows(name, attributes) {
-                Ok(()) => return Ok(String::new()),
-                Err(reason) => why = reason,
-            }
-        }
-        self.rbac.allows(user, attributes).ok_or(why)
+        let verdict = self.decide(user, attributes).now_or_never().unwrap_or_else(|| {
+            let deciding = self.decide(user, attributes);
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(deciding))
+        });
+        if verdict.is_allowed() { Ok(verdict.reason) } else { Err(verdict.reason) }
+    }
+
+    /// Whether the rules of roles are all that is asked.
+    #[must_use]
+    pub fn knows_all_rules(&self) -> bool {
+        !self.modes.iter().any(|mode| matches!(mode, Mode::Webhook(_)))
     }
 
     /// [`Self::allows`] as a status.
     ///
     /// # Errors
     /// The refusal.
-    pub fn check(&self, user: &User, attributes: &Attributes) -> Result<(), Status> {
-        match self.allows(user, attributes) {
-            Ok(_) => Ok(()),
-            Err(_) if user.name == "system:anonymous" && attributes.path.is_empty() => {
+    pub async fn check(&self, user: &User, attributes: &Attributes) -> Result<(), Status> {
+        let verdict = self.decide(user, attributes).await;
+        audit::annotate("authorization.k8s.io/decision", || {
+            if verdict.is_allowed() { "allow" } else { "forbid" }.to_owned()
+        });
+        audit::annotate("authorization.k8s.io/reason", || verdict.reason.clone());
+        if verdict.is_allowed() {
+            return Ok(());
+        }
+        if !verdict.error.is_empty() {
+            return Err(Status::internal(verdict.error));
+        }
+        match verdict.reason {
+            _ if user.name == "system:anonymous" && attributes.path.is_empty() => {
                 Err(attributes.forbidden(user, ""))
             }
-            Err(why) => Err(attributes.forbidden(user, &why)),
+            why => Err(attributes.forbidden(user, &why)),
         }
     }
 

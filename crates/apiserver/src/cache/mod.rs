@@ -39,6 +39,13 @@ impl WatchCache {
         self.by_prefix(&prefix(group, resource))
     }
 
+    /// The same, if anything was ever asked or stored of that resource: what a client
+    /// makes up takes no memory.
+    #[must_use]
+    pub fn resource_if_known(&self, group: &str, resource: &str) -> Option<Arc<Resource>> {
+        self.resources.read().get(&prefix(group, resource)).cloned()
+    }
+
     fn by_prefix(&self, prefix: &str) -> Arc<Resource> {
         if let Some(found) = self.resources.read().get(prefix) {
             return Arc::clone(found);

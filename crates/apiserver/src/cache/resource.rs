@@ -95,6 +95,8 @@ impl Selected {
 struct State {
     /// By `namespace/name`, or `name` for cluster-scoped objects.
     objects: BTreeMap<Box<str>, Arc<Stored>>,
+    /// Bytes of JSON of all of them.
+    held: usize,
     changes: VecDeque<Arc<Change>>,
     bytes: usize,
     /// Every change after this revision is in `changes`.
@@ -110,7 +112,8 @@ pub struct Resource {
 
 impl Resource {
     pub(super) fn new(complete_after: u64) -> Self {
-        let state = State { objects: BTreeMap::new(), changes: VecDeque::new(), bytes: 0, complete_after };
+        let state =
+            State { objects: BTreeMap::new(), held: 0, changes: VecDeque::new(), bytes: 0, complete_after };
         Self { state: RwLock::new(state), changed: latest::Sender::new(0) }
     }
 
@@ -184,6 +187,13 @@ impl Resource {
         self.state.read().objects.len()
     }
 
+    /// How many objects there are, and the bytes of their JSON.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        let state = self.state.read();
+        (state.objects.len(), state.held)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -239,13 +249,14 @@ impl Resource {
 
     pub(super) fn put(&self, rest: &str, object: Arc<Stored>) {
         let mut state = self.state.write();
-        let previous = state.objects.insert(rest.into(), Arc::clone(&object));
+        let previous = state.insert(rest, &object);
         state.remember(Change { object, previous, deleted: false });
     }
 
     pub(super) fn delete(&self, rest: &str, revision: u64) {
         let mut state = self.state.write();
         if let Some(last) = state.objects.remove(rest) {
+            state.held -= last.json.len();
             let object = last.at_revision(revision);
             state.remember(Change { object, previous: Some(last), deleted: true });
         }
@@ -253,7 +264,7 @@ impl Resource {
 
     /// Puts an object that was there before the remembered past.
     pub(super) fn load(&self, rest: &str, object: Arc<Stored>) {
-        self.state.write().objects.insert(rest.into(), object);
+        self.state.write().insert(rest, &object);
     }
 
     pub(super) fn notify(&self, revision: u64) {
@@ -262,6 +273,13 @@ impl Resource {
 }
 
 impl State {
+    fn insert(&mut self, rest: &str, object: &Arc<Stored>) -> Option<Arc<Stored>> {
+        self.held += object.json.len();
+        let previous = self.objects.insert(rest.into(), Arc::clone(object));
+        self.held -= previous.as_ref().map_or(0, |previous| previous.json.len());
+        previous
+    }
+
     fn remember(&mut self, change: Change) {
         self.bytes += change.object.json.len();
         self.changes.push_back(Arc::new(change));

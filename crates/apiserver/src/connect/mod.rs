@@ -90,7 +90,7 @@ impl Connector {
             // `scheme:name:port` is how a proxy names a port.
             proxy::split_name(&target.name).1.clone_into(&mut named.name);
         }
-        let allowed = gate.allow(&user, verb, &named)?;
+        let allowed = gate.allow(&user, verb, &named).await?;
         if target.subresource != "log" {
             let query = Query::parse(request.uri().query().unwrap_or_default());
             let caller = Caller { user, field_manager: String::new() };

@@ -9,8 +9,8 @@ use daemon::Shutdown;
 use wire::node::node_server::NodeServer;
 use wire::objects::objects_server::ObjectsServer;
 
-use crate::authn::User;
 use crate::connect::Connector;
+use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::rest::MAX_BODY;
 
@@ -41,8 +41,8 @@ impl Services {
     }
 }
 
-/// The user that the connection's front put on the request.
-fn user_of<T>(request: &tonic::Request<T>) -> Result<Arc<User>, tonic::Status> {
-    let user = request.extensions().get::<Arc<User>>().cloned();
-    user.ok_or_else(|| tonic::Status::internal("the request was not authenticated"))
+/// The sender that the connection's front put on the request.
+fn sender_of<T>(request: &tonic::Request<T>) -> Result<Sender, tonic::Status> {
+    let sender = request.extensions().get::<Sender>().cloned();
+    sender.ok_or_else(|| tonic::Status::internal("the request was not authenticated"))
 }

@@ -15,9 +15,11 @@ use wire::node::{
     StatsRequest, exec_input, port_forward_data,
 };
 
-use super::user_of;
-use crate::authn::User;
+use super::sender_of;
+use crate::audit;
 use crate::connect::{Connector, Located};
+use crate::entry::Sender;
+use crate::flow::Reading;
 use crate::gate::{Gate, Target};
 use crate::registry::Caller;
 
@@ -35,6 +37,7 @@ pub struct NodeFront {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn refused(status: Status) -> tonic::Status {
+    audit::failed(&status);
     to_grpc(&status)
 }
 
@@ -45,7 +48,7 @@ impl NodeFront {
 
     async fn locate(
         &self,
-        user: &User,
+        sender: &Sender,
         verb: &str,
         subresource: &str,
         pod: Option<&PodRef>,
@@ -60,16 +63,18 @@ impl NodeFront {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
         };
-        let allowed = self.gate.allow(user, verb, &target).map_err(refused)?;
+        let entered = self.gate.enter(sender, &target.asks(verb), Reading::default()).await;
+        let entered = entered.map_err(|turned| refused(turned.into()))?;
+        let allowed = self.gate.allow(&entered.user, verb, &target).await.map_err(refused)?;
         if subresource != "log" {
-            let caller = Caller { user: Arc::new(user.clone()), field_manager: String::new() };
+            let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
             self.gate.admit_connection(&caller, &allowed, options).await.map_err(refused)?;
         }
         self.connector.locate(&self.gate, &allowed.address).await.map_err(refused)
     }
 
     async fn run(&self, request: Request<Streaming<ExecInput>>, attach: bool) -> Reply<Streamed<ExecOutput>> {
-        let user = user_of(&request)?;
+        let sender = sender_of(&request)?;
         let mut inputs = request.into_inner();
         let first = inputs.message().await?.and_then(|message| message.input);
         let Some(exec_input::Input::Start(mut start)) = first else {
@@ -77,7 +82,7 @@ impl NodeFront {
         };
         let subresource = if attach { "attach" } else { "exec" };
         let options = exec_options(&start);
-        let located = self.locate(&user, "create", subresource, start.pod.as_ref(), options).await?;
+        let located = self.locate(&sender, "create", subresource, start.pod.as_ref(), options).await?;
         let wanted = start.pod.as_ref().map(|pod| pod.container.clone());
         let container = located.container(wanted.as_deref()).map_err(refused)?;
         start.pod = Some(located.reference(&container));
@@ -131,10 +136,10 @@ impl Node for NodeFront {
     type HttpStream = Streamed<HttpResponse>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Reply<Self::LogsStream> {
-        let user = user_of(&request)?;
+        let sender = sender_of(&request)?;
         let mut request = request.into_inner();
         let options = Object::default();
-        let located = self.locate(&user, "get", "log", request.pod.as_ref(), options).await?;
+        let located = self.locate(&sender, "get", "log", request.pod.as_ref(), options).await?;
         let wanted = request.pod.as_ref().map(|pod| pod.container.clone());
         let container = located.container(wanted.as_deref()).map_err(refused)?;
         request.pod = Some(located.reference(&container));
@@ -154,7 +159,7 @@ impl Node for NodeFront {
         &self,
         request: Request<Streaming<PortForwardData>>,
     ) -> Reply<Self::PortForwardStream> {
-        let user = user_of(&request)?;
+        let sender = sender_of(&request)?;
         let mut inputs = request.into_inner();
         let first = inputs.message().await?.and_then(|message| message.message);
         let Some(port_forward_data::Message::Start(mut start)) = first else {
@@ -164,7 +169,7 @@ impl Node for NodeFront {
         };
         let mut options = Object::default();
         options.set("ports", vec![start.port]);
-        let located = self.locate(&user, "create", "portforward", start.pod.as_ref(), options).await?;
+        let located = self.locate(&sender, "create", "portforward", start.pod.as_ref(), options).await?;
         start.pod = Some(located.reference(""));
         let first = PortForwardData { message: Some(port_forward_data::Message::Start(start)) };
         let mut node = located.node;

@@ -13,8 +13,12 @@ use tonic::{Request, Response};
 use wire::objects as pb;
 use wire::objects::objects_server::Objects;
 
-use super::user_of;
+use super::sender_of;
+use crate::audit;
+use crate::authz::Attributes;
 use crate::cache::ChangeKind;
+use crate::entry::{Entered, Sender};
+use crate::flow::Reading;
 use crate::gate::{Body, Gate, Shown, Target, field_selector, label_selector};
 use crate::registry::{
     Beat, Caller, DeleteOptions, Deleted, FieldValidation, IncludeObject, ListQuery, Listed, Matching,
@@ -41,8 +45,24 @@ impl ObjectsFront {
         Self { gate, shutdown, documents: rest::Documents::default() }
     }
 
-    fn caller<T>(request: &Request<T>, manager: &str) -> Result<Caller, tonic::Status> {
-        Ok(Caller { user: user_of(request)?, field_manager: manager.to_owned() })
+    async fn enter(&self, sender: &Sender, ask: &Attributes) -> Result<Entered, tonic::Status> {
+        self.enter_reading(sender, ask, Reading::default()).await
+    }
+
+    /// Lets in what reads many objects.
+    async fn enter_reading(
+        &self,
+        sender: &Sender,
+        ask: &Attributes,
+        reading: Reading,
+    ) -> Result<Entered, tonic::Status> {
+        self.gate.enter(sender, ask, reading).await.map_err(|turned| refused(turned.into()))
+    }
+
+    /// Lets a read of a path in.
+    async fn enter_path<T>(&self, request: &Request<T>, path: &str) -> Result<Entered, tonic::Status> {
+        let ask = Attributes { verb: "get".to_owned(), path: path.to_owned(), ..Attributes::default() };
+        self.enter(&sender_of(request)?, &ask).await
     }
 }
 
@@ -60,6 +80,7 @@ fn target(target: Option<pb::Target>) -> Result<Target, tonic::Status> {
 
 #[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn refused(status: Status) -> tonic::Status {
+    audit::failed(&status);
     to_grpc(&status)
 }
 
@@ -104,11 +125,12 @@ impl Objects for ObjectsFront {
     type WatchStream = Streamed<pb::WatchBatch>;
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Reply<pb::Object> {
-        let user = user_of(&request)?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
+        let entered = self.enter(&sender, &target.asks("get")).await?;
         let (kind, shown) =
-            self.gate.get(&user, &target, &request.resource_version).await.map_err(refused)?;
+            self.gate.get(&entered.user, &target, &request.resource_version).await.map_err(refused)?;
         let stored = match shown {
             Shown::Made(json) => return Ok(Response::new(pb::Object { json, ..Default::default() })),
             Shown::Stored(stored) => stored,
@@ -119,18 +141,21 @@ impl Objects for ObjectsFront {
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Reply<Self::ListStream> {
-        let user = user_of(&request)?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let reading = Reading { limit, ..Reading::default() };
+        let entered = self.enter_reading(&sender, &target.asks("list"), reading).await?;
         let query = ListQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
-            limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
+            limit,
             continue_token: request.continue_token,
             resource_version: request.resource_version,
             matching: matching(&request.resource_version_match)?,
         };
-        let (kind, listed) = self.gate.list(&user, &target, &query).await.map_err(refused)?;
+        let (kind, listed) = self.gate.list(&entered.user, &target, &query).await.map_err(refused)?;
         let registry = self.gate.registry();
         let mut view = View::new(kind, shape(request.form));
         let metadata = json!({"resourceVersion": listed.revision.to_string()});
@@ -148,9 +173,13 @@ impl Objects for ObjectsFront {
     }
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Reply<Self::WatchStream> {
-        let user = user_of(&request)?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target.clone())?;
+        let sends_initial =
+            request.send_initial_events || matches!(request.resource_version.as_str(), "" | "0");
+        let reading = Reading { sends_initial, ..Reading::default() };
+        let entered = self.enter_reading(&sender, &target.asks("watch"), reading).await?;
         let query = WatchQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
@@ -158,7 +187,7 @@ impl Objects for ObjectsFront {
             matching: matching(&request.resource_version_match)?,
             send_initial_events: request.send_initial_events.then_some(true),
         };
-        let (kind, watch) = self.gate.watch(&user, &target, &query).await.map_err(refused)?;
+        let (kind, watch) = self.gate.watch(&entered.user, &target, &query).await.map_err(refused)?;
         let lifetime =
             (request.timeout_seconds > 0).then(|| Duration::from_secs(request.timeout_seconds.into()));
         let batches = Batches {
@@ -178,9 +207,11 @@ impl Objects for ObjectsFront {
     }
 
     async fn create(&self, request: Request<pb::CreateRequest>) -> Reply<pb::Object> {
-        let caller = Self::caller(&request, &request.get_ref().field_manager)?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
+        let entered = self.enter(&sender, &target.asks("create")).await?;
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let body = Body {
             media: MediaType::Json,
             bytes: &request.json,
@@ -190,9 +221,11 @@ impl Objects for ObjectsFront {
     }
 
     async fn update(&self, request: Request<pb::UpdateRequest>) -> Reply<pb::Object> {
-        let caller = Self::caller(&request, &request.get_ref().field_manager)?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
+        let entered = self.enter(&sender, &target.asks("update")).await?;
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let body = Body {
             media: MediaType::Json,
             bytes: &request.json,
@@ -203,13 +236,13 @@ impl Objects for ObjectsFront {
 
     async fn patch(&self, request: Request<pb::PatchRequest>) -> Reply<pb::Object> {
         use pb::patch_request::Type;
-        let caller = Self::caller(&request, &request.get_ref().field_manager)?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let kind = match request.r#type() {
             Type::Json => PatchKind::Json,
             Type::Merge => PatchKind::Merge,
             Type::StrategicMerge => PatchKind::Strategic,
-            Type::Apply if caller.field_manager.is_empty() => {
+            Type::Apply if request.field_manager.is_empty() => {
                 return Err(refused(Status::new(
                     Reason::Invalid,
                     "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
@@ -224,6 +257,8 @@ impl Objects for ObjectsFront {
             }
         };
         let target = target(request.target)?;
+        let entered = self.enter(&sender, &target.asks("patch")).await?;
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let options = UpdateOptions {
             dry_run: request.dry_run,
             field_validation: validation(request.field_validation),
@@ -233,9 +268,11 @@ impl Objects for ObjectsFront {
     }
 
     async fn delete(&self, request: Request<pb::DeleteRequest>) -> Reply<pb::Object> {
-        let caller = Self::caller(&request, "")?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
+        let entered = self.enter(&sender, &target.asks("delete")).await?;
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
         let options: DeleteOptions =
             decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         match self.gate.delete(&caller, &target, &options).await.map_err(refused)? {
@@ -245,9 +282,11 @@ impl Objects for ObjectsFront {
     }
 
     async fn delete_collection(&self, request: Request<pb::DeleteCollectionRequest>) -> Reply<pb::Object> {
-        let caller = Self::caller(&request, "")?;
+        let sender = sender_of(&request)?;
         let request = request.into_inner();
         let target = target(request.target)?;
+        let entered = self.enter(&sender, &target.asks("deletecollection")).await?;
+        let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
         let options: DeleteOptions =
             decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
         let query = ListQuery {
@@ -266,7 +305,7 @@ impl Objects for ObjectsFront {
     }
 
     async fn discover(&self, request: Request<pb::DiscoverRequest>) -> Reply<pb::Object> {
-        user_of(&request)?;
+        let _entered = self.enter_path(&request, "/apis").await?;
         let kinds = self.gate.registry().kinds().all();
         let mut all = rest::aggregated_groups(&kinds, true);
         let others = rest::aggregated_groups(&kinds, false);
@@ -277,7 +316,7 @@ impl Objects for ObjectsFront {
     }
 
     async fn open_api(&self, request: Request<pb::OpenApiRequest>) -> Reply<pb::Object> {
-        user_of(&request)?;
+        let _entered = self.enter_path(&request, "/openapi/v3").await?;
         let request = request.into_inner();
         if !self.gate.registry().kinds().has_version(&request.group, &request.version) {
             return Err(refused(Status::no_such_resource()));
@@ -288,7 +327,8 @@ impl Objects for ObjectsFront {
         Ok(Response::new(pb::Object { json, ..Default::default() }))
     }
 
-    async fn version(&self, _request: Request<pb::VersionRequest>) -> Reply<pb::Object> {
+    async fn version(&self, request: Request<pb::VersionRequest>) -> Reply<pb::Object> {
+        let _entered = self.enter_path(&request, "/version").await?;
         Ok(made(&rest::version()))
     }
 }

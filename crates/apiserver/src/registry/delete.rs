@@ -6,7 +6,7 @@ use api::{Object, Reason, Status, metav1};
 use bytes::Bytes;
 use resources::Descriptor;
 use resources::strategy::Grace;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{Compare, Operation, Txn};
 
@@ -19,18 +19,23 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// `metav1.DeleteOptions`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteOptions {
     /// Seconds; `None`: the kind's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_seconds: Option<i64>,
     /// What must hold of the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub preconditions: Option<metav1::Preconditions>,
     /// The old form of `propagation_policy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub orphan_dependents: Option<bool>,
     /// `Orphan`, `Background` or `Foreground`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation_policy: Option<String>,
     /// `All`: everything but the store.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dry_run: Vec<String>,
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use api::Status;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use super::negotiate::Accept;
 use super::protobuf;
+use crate::audit;
+use crate::flow::{Busy, Flow, TOO_MANY};
 use crate::registry::MediaType;
 
 /// An error inside an answer that is under way.
@@ -103,12 +105,34 @@ pub(super) fn streamed(
 
 /// A status as an answer.
 pub fn failure(status: &Status) -> Response<Answer> {
+    audit::failed(status);
     let mut response = json(status.code, &status.to_json());
     let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
     }
     response
+}
+
+/// The answer to a request for which there is no room, as upstream has it: text.
+pub(super) fn busy(busy: &Busy) -> Response<Answer> {
+    let mut response = text(429, format!("{TOO_MANY}\n"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(busy.retry_after));
+    if busy.flow != Flow::default() {
+        tell_flow(&mut response, &busy.flow);
+    }
+    response
+}
+
+/// Says in an answer to which flow its request belonged.
+pub(super) fn tell_flow(response: &mut Response<Answer>, flow: &Flow) {
+    for (name, uid) in
+        [("x-kubernetes-pf-flowschema-uid", &flow.schema), ("x-kubernetes-pf-prioritylevel-uid", &flow.level)]
+    {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// Puts warnings on an answer, as RFC 7234 and client-go have them.

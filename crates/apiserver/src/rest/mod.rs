@@ -1,6 +1,7 @@
 //! The REST front: the Kubernetes HTTP API, translated into the gate's calls.
 
 mod answer;
+mod asks;
 mod discovery;
 mod issuer;
 mod negotiate;
@@ -21,9 +22,11 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use crate::aggregation::Aggregation;
-use crate::authn::{User, impersonated};
+use crate::audit;
+use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
+use crate::entry::{Entered, Sender, Turned};
 use crate::gate::Gate;
 use crate::registry::{Caller, IncludeObject, Shape};
 use negotiate::Form;
@@ -90,23 +93,59 @@ impl Rest {
         }
     }
 
-    async fn try_answer(&self, request: Request<Incoming>, peer: &Peer) -> Result<Response<Answer>, Status> {
-        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let user = self.gate.authenticator().authenticate(peer, authorization).await?;
-        let user = impersonated(user, request.headers(), self.gate.authorizer())?;
+    async fn try_answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Response<Answer>, Status> {
         let query = query::Query::parse(request.uri().query().unwrap_or_default());
         let path = request.uri().path().to_owned();
         let parsed = parse_path(&path);
-        if let Some(remote) = self.aggregation.remote(&path) {
-            let attributes = attributes(request.method(), &parsed, &query, &path);
-            self.gate.authorizer().check(&user, &attributes)?;
-            return self.aggregation.forward(&remote, &user, request).await;
+        let asked = asks::asks(request.method(), &path, &parsed, &query);
+        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+            Ok(user) => user,
+            Err(status) => {
+                audit::unauthenticated(&asked, authorization.is_some());
+                return Err(status);
+            }
+        };
+        self.gate
+            .authenticator()
+            .admit(&user, &path)
+            .inspect_err(|_| audit::unauthenticated(&asked, false))?;
+        let sender = Sender::new(user, request.headers_mut())?;
+        let entered = match self.gate.enter(&sender, &asked, asks::reading(&query)).await {
+            Ok(entered) => entered,
+            Err(Turned::Refused(status)) => return Err(*status),
+            Err(Turned::Busy(busy)) => return Ok(answer::busy(&busy)),
+        };
+        let answered = self.entered(request, (parsed, &asked), query, &entered).await;
+        let mut response = answered.unwrap_or_else(|status| failure(&status));
+        if let Some(flow) = entered.flow() {
+            answer::tell_flow(&mut response, &flow);
         }
-        let accept = negotiate::Accept::parse(request.headers(), self.offer(&parsed, &path))?;
-        let incoming = Asked { user, query, accept };
+        Ok(response)
+    }
+
+    /// Answers a request that was let in.
+    async fn entered(
+        &self,
+        request: Request<Incoming>,
+        (parsed, asked): (RequestPath, &Attributes),
+        query: query::Query,
+        entered: &Entered,
+    ) -> Result<Response<Answer>, Status> {
+        let path = request.uri().path();
+        if let Some(remote) = self.aggregation.remote(path) {
+            self.gate.authorizer().check(&entered.user, asked).await?;
+            return self.aggregation.forward(&remote, &entered.user, request).await;
+        }
+        let accept = negotiate::Accept::parse(request.headers(), self.offer(&parsed, path))?;
+        let incoming = Asked { user: Arc::clone(&entered.user), query, accept };
         match parsed {
             RequestPath::Object { target, rest } => self.object(request, incoming, target, rest).await,
-            RequestPath::Plain => self.plain(&request, &incoming, &path),
+            RequestPath::Plain => self.plain(asked, &incoming).await,
         }
     }
 
@@ -153,15 +192,10 @@ impl Rest {
     }
 
     /// Paths that are about no resource: health, version, discovery, documents.
-    fn plain(
-        &self,
-        request: &Request<Incoming>,
-        incoming: &Asked,
-        path: &str,
-    ) -> Result<Response<Answer>, Status> {
-        let attributes = attributes(request.method(), &RequestPath::Plain, &incoming.query, path);
-        self.gate.authorizer().check(&incoming.user, &attributes)?;
-        if attributes.verb != "get" {
+    async fn plain(&self, asked: &Attributes, incoming: &Asked) -> Result<Response<Answer>, Status> {
+        let path = asked.path.as_str();
+        self.gate.authorizer().check(&incoming.user, asked).await?;
+        if asked.verb != "get" {
             return Err(Status::new(
                 api::Reason::MethodNotAllowed,
                 "the server does not allow this method on the requested resource",
@@ -198,44 +232,6 @@ impl Rest {
         let manager = incoming.query.get("fieldManager").map(str::to_owned);
         let from_agent = || agent.and_then(|agent| agent.split('/').next()).unwrap_or("unknown").to_owned();
         Caller { user: Arc::clone(&incoming.user), field_manager: manager.unwrap_or_else(from_agent) }
-    }
-}
-
-/// What a request wants to do, by its method and path alone.
-fn attributes(method: &Method, parsed: &RequestPath, query: &Query, path: &str) -> Attributes {
-    let RequestPath::Object { target, .. } = parsed else {
-        let verb = match *method {
-            Method::GET | Method::HEAD => "get",
-            Method::POST => "post",
-            Method::PUT => "put",
-            Method::DELETE => "delete",
-            Method::PATCH => "patch",
-            _ => "options",
-        };
-        return Attributes { verb: verb.to_owned(), path: path.to_owned(), ..Attributes::default() };
-    };
-    let verb = match (method, target.name.is_empty()) {
-        (&Method::GET | &Method::HEAD, true) if query.flag("watch") => "watch",
-        (&Method::GET | &Method::HEAD, true) => "list",
-        (&Method::GET | &Method::HEAD, false) => "get",
-        (&Method::POST, _) => "create",
-        (&Method::PUT, _) => "update",
-        (&Method::PATCH, _) => "patch",
-        (&Method::DELETE, true) => "deletecollection",
-        (&Method::DELETE, false) => "delete",
-        // Nobody is given a verb that does not exist.
-        _ => "unknown",
-    };
-    let target = target.clone();
-    Attributes {
-        verb: verb.to_owned(),
-        group: target.group,
-        version: target.version,
-        resource: target.resource,
-        subresource: target.subresource,
-        namespace: target.namespace,
-        name: target.name,
-        path: String::new(),
     }
 }
 

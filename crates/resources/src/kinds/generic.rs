@@ -133,6 +133,8 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
         ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class),
         ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Some(super::flow_control::schema),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Some(super::flow_control::level),
         _ => None,
     };
     kind.validate_update = match (group, resource) {
@@ -184,6 +186,8 @@ fn default(group: &str, resource: &str) -> Option<fn(&mut Object)> {
             "mutatingadmissionpolicybindings" | "validatingadmissionpolicybindings",
         ) => defaults::admission_policy_binding,
         ("apiregistration.k8s.io", "apiservices") => defaults::api_service,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => super::flow_control::default_schema,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => super::flow_control::default_level,
         _ => return None,
     })
 }

@@ -14,6 +14,7 @@ pub mod custom_resource_definition;
 mod defaults;
 mod endpoints;
 mod event;
+mod flow_control;
 mod generic;
 mod job;
 mod limits;

@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::{Operation, Plugin, Request};
+use crate::audit;
 use crate::cache::{Selected, WatchCache};
 use checks::{Pod, details, findings, reasons};
 use levels::{Level, Policy, Standard};
@@ -64,7 +65,11 @@ impl PodSecurity {
         let changes = matches!(request.operation, Operation::Create | Operation::Update);
         let Some(pod) = request.object.as_ref().filter(|_| changes) else { return Ok(()) };
         let policy = self.policy(request)?;
-        if policy.is_privileged() || request.old.as_ref().is_some_and(|old| !runs_something_new(pod, old)) {
+        let is_as_before = request.old.as_ref().is_some_and(|old| !runs_something_new(pod, old));
+        if policy.is_privileged() || !is_as_before {
+            audit::annotate("pod-security.kubernetes.io/enforce-policy", || policy.enforce.to_string());
+        }
+        if policy.is_privileged() || is_as_before {
             return Ok(());
         }
         let null = Value::Null;
@@ -157,6 +162,9 @@ fn template_of(group: &str, resource: &str) -> Option<&'static [&'static str]> {
 fn record_and_warn(policy: &Policy, pod: &Pod<'_>, request: &Request<'_>) -> Option<String> {
     let audited = findings(policy.audit, pod);
     if !audited.is_empty() {
+        audit::annotate("pod-security.kubernetes.io/audit-violations", || {
+            format!("would violate PodSecurity \"{}\": {}", policy.audit, details(&audited))
+        });
         tracing::info!(
             kind = request.kind.kind, namespace = request.namespace, name = request.name,
             user = request.caller.user.name, standard = %policy.audit, found = details(&audited),

@@ -22,7 +22,7 @@ pub(super) struct Policy {
     pub(super) variables: Vec<(String, Compiled)>,
     pub(super) validations: Vec<Validation>,
     /// Values for the audit log.
-    pub(super) annotations: Vec<Compiled>,
+    pub(super) annotations: Vec<(String, Compiled)>,
     /// What a policy that mutates does, in order.
     pub(super) mutations: Vec<Mutation>,
     /// Whether it is asked again when others changed the object after it.
@@ -60,6 +60,16 @@ pub(super) enum Action {
     Deny,
     Warn,
     Audit,
+}
+
+impl Action {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "Deny",
+            Self::Warn => "Warn",
+            Self::Audit => "Audit",
+        }
+    }
 }
 
 /// Where a policy is in force.
@@ -159,8 +169,10 @@ fn compile(policy: &Object, bindings: Vec<Binding>) -> Policy {
             .map(|_| Compiled::new(&one["messageExpression"], message)),
         reason: text(one, "reason"),
     });
-    let annotation =
-        |one: &Value| Compiled::new(&one["valueExpression"], |source| admission::compile(source, &known));
+    let annotation = |one: &Value| {
+        let value = Compiled::new(&one["valueExpression"], |source| admission::compile(source, &known));
+        (text(one, "key"), value)
+    };
     let mutations = list("mutations").map(|one| {
         let is_patch = one["patchType"] == "JSONPatch";
         let of = if is_patch { &one["jsonPatch"] } else { &one["applyConfiguration"] };

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use api::{Object, Reason, Status};
 use parking_lot::Mutex;
 
-use super::Request;
 use super::matching::namespace_labels;
+use super::{Parts, Request};
 use crate::authz::Authorizer;
 use crate::cache::{Selected, WatchCache};
 use crate::registry::Kinds;
@@ -50,11 +50,11 @@ struct Invocation<'p> {
 }
 
 impl Policies {
-    fn new(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>, resources: (&'static str, &'static str)) -> Self {
+    fn new(parts: &Parts, resources: (&'static str, &'static str)) -> Self {
         Self {
-            cache: Arc::clone(cache),
-            kinds: Arc::clone(kinds),
-            authorizer: Arc::new(Authorizer::new(cache)),
+            cache: Arc::clone(&parts.cache),
+            kinds: Arc::clone(&parts.kinds),
+            authorizer: Arc::clone(&parts.authorizer),
             resources,
             known: Mutex::default(),
         }

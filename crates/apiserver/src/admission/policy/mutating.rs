@@ -1,7 +1,5 @@
 //! `MutatingAdmissionPolicy`: policies that change what is written.
 
-use std::sync::Arc;
-
 use api::managed::overlay;
 use api::patch::{PatchError, json_patch};
 use api::{Object, Status};
@@ -11,9 +9,7 @@ use serde_json::Value;
 use super::asked::Asked;
 use super::definition::Mutation;
 use super::{Invocation, Policies, refused};
-use crate::admission::{Operation, Plugin, Request};
-use crate::cache::WatchCache;
-use crate::registry::Kinds;
+use crate::admission::{Operation, Parts, Plugin, Request};
 
 const RESOURCES: (&str, &str) = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings");
 
@@ -40,8 +36,8 @@ impl Invoked {
 }
 
 impl MutatingPolicies {
-    pub(in crate::admission) fn new(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>) -> Self {
-        Self(Policies::new(cache, kinds, RESOURCES))
+    pub(in crate::admission) fn new(parts: &Parts) -> Self {
+        Self(Policies::new(parts, RESOURCES))
     }
 
     fn change(&self, request: &mut Request<'_>) -> Result<(), Status> {

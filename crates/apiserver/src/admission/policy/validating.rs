@@ -1,21 +1,23 @@
 //! `ValidatingAdmissionPolicy`: policies that refuse a write, or warn of it.
 
-use std::sync::Arc;
-
 use api::Status;
 use futures::future::BoxFuture;
 use resources::cel::Value;
+use serde_json::{Value as Json, json};
 
 use super::asked::Asked;
 use super::definition::{Action, Binding, Policy, Validation};
 use super::{Invocation, Policies, refused};
-use crate::admission::{Plugin, Request};
-use crate::cache::WatchCache;
-use crate::registry::Kinds;
+use crate::admission::{Parts, Plugin, Request};
+use crate::audit;
 
 const RESOURCES: (&str, &str) = ("validatingadmissionpolicies", "validatingadmissionpolicybindings");
 /// The longest message that an expression may make.
 const MAX_MESSAGE: usize = 5 * 1024;
+/// The longest value that an expression may put into the audit log.
+const LONGEST_VALUE: usize = 10 * 1024;
+/// What the `Audit` action records.
+const FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
 
 /// The plugin.
 pub(in crate::admission) struct ValidatingPolicies(Policies);
@@ -23,6 +25,8 @@ pub(in crate::admission) struct ValidatingPolicies(Policies);
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Denial {
+    /// Which validation failed.
+    index: usize,
     message: String,
     /// Empty: `Invalid`.
     reason: String,
@@ -37,7 +41,7 @@ struct Refusal<'p> {
 
 impl Denial {
     const fn new(message: String) -> Self {
-        Self { message, reason: String::new() }
+        Self { index: 0, message, reason: String::new() }
     }
 }
 
@@ -52,8 +56,8 @@ impl Refusal<'_> {
 }
 
 impl ValidatingPolicies {
-    pub(in crate::admission) fn new(cache: &Arc<WatchCache>, kinds: &Arc<Kinds>) -> Self {
-        Self(Policies::new(cache, kinds, RESOURCES))
+    pub(in crate::admission) fn new(parts: &Parts) -> Self {
+        Self(Policies::new(parts, RESOURCES))
     }
 
     fn judge(&self, request: &mut Request<'_>) -> Result<(), Status> {
@@ -63,7 +67,7 @@ impl ValidatingPolicies {
             return Ok(());
         }
         let namespace = self.0.namespace(request);
-        let (mut warnings, mut refusals) = (Vec::new(), Vec::new());
+        let (mut warnings, mut refusals, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
         for Invocation { policy, binding, param } in invocations {
             let given = match (param, binding) {
                 (Ok(param), Some(binding)) => (param, binding),
@@ -75,7 +79,10 @@ impl ValidatingPolicies {
             };
             let with = (given.0.as_ref(), namespace.as_ref());
             let denials = denials(&Asked::new(policy, request, &self.0.authorizer, with));
-            take(policy, given.1, denials, (&mut refusals, &mut warnings));
+            take(policy, given.1, denials, (&mut refusals, &mut warnings, &mut recorded));
+        }
+        if !recorded.is_empty() {
+            audit::annotate(FAILURE, || Json::from(recorded).to_string());
         }
         let refused = refusals.first().map(|refusal| refusal.status(request));
         request.warnings.append(&mut warnings);
@@ -92,10 +99,16 @@ fn denials(asked: &Asked<'_>) -> Vec<Denial> {
         Err(why) => return trouble(policy, why).into_iter().collect(),
     }
     let mut found: Vec<Denial> =
-        policy.validations.iter().filter_map(|validation| denial(asked, validation)).collect();
-    for annotation in &policy.annotations {
+        policy.validations.iter().enumerate().filter_map(|one| denial(asked, one)).collect();
+    for (key, annotation) in &policy.annotations {
         match annotation.evaluate(asked, &asked.budget) {
-            Ok(Value::Text(_) | Value::Null) => {}
+            Ok(Value::Null) => {}
+            Ok(Value::Text(text)) => {
+                let value = text.trim();
+                if !value.is_empty() {
+                    audit::annotate(format!("{}/{key}", policy.name), || value.chars().take(LONGEST_VALUE).collect());
+                }
+            }
             Ok(other) => found.extend(trouble(policy, format!(
                 "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either string or null.",
                 annotation.source,
@@ -112,14 +125,14 @@ fn trouble(policy: &Policy, why: String) -> Option<Denial> {
     policy.is_fatal.then(|| Denial::new(why))
 }
 
-fn denial(asked: &Asked<'_>, validation: &Validation) -> Option<Denial> {
+fn denial(asked: &Asked<'_>, (index, validation): (usize, &Validation)) -> Option<Denial> {
     match validation.expression.evaluate(asked, &asked.budget) {
         Ok(Value::Bool(true)) => None,
         Ok(_) => {
             let message = message(asked, validation);
-            Some(Denial { message, reason: validation.reason.clone() })
+            Some(Denial { index, message, reason: validation.reason.clone() })
         }
-        Err(why) => trouble(asked.policy, why),
+        Err(why) => trouble(asked.policy, why).map(|denial| Denial { index, ..denial }),
     }
 }
 
@@ -143,7 +156,7 @@ fn take<'p>(
     policy: &'p Policy,
     binding: &'p Binding,
     denials: Vec<Denial>,
-    to: (&mut Vec<Refusal<'p>>, &mut Vec<String>),
+    to: (&mut Vec<Refusal<'p>>, &mut Vec<String>, &mut Vec<Json>),
 ) {
     for denial in denials {
         for action in &binding.actions {
@@ -155,12 +168,11 @@ fn take<'p>(
                     "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
                     policy.name, binding.name, denial.message
                 )),
-                Action::Audit => tracing::info!(
-                    policy = policy.name,
-                    binding = binding.name,
-                    message = denial.message,
-                    "a policy's validation failed"
-                ),
+                Action::Audit => to.2.push(json!({
+                    "message": denial.message, "policy": policy.name, "binding": binding.name,
+                    "expressionIndex": denial.index,
+                    "validationActions": binding.actions.iter().map(|one| one.name()).collect::<Vec<_>>(),
+                })),
             }
         }
     }

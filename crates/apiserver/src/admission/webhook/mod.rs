@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::expressions::About;
 use super::matching::namespace_labels;
 use super::{Plugin, Request};
+use crate::audit;
 use crate::authz::Authorizer;
 use crate::cache::{Selected, WatchCache};
 use crate::connect::Outward;
@@ -68,9 +69,8 @@ pub(super) struct Webhooks {
 type Verdict = Result<review::Answer, Status>;
 
 impl Webhooks {
-    pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>) -> Self {
+    pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>, authorizer: Arc<Authorizer>) -> Self {
         let (mutating, validating) = (Registered::new(MUTATING), Registered::new(VALIDATING));
-        let authorizer = Arc::new(Authorizer::new(&cache));
         Self { cache, outward, authorizer, mutating, validating }
     }
 
@@ -125,7 +125,7 @@ impl Webhooks {
             (Ok(answer), _) => Ok(answer),
             (Err(error), OnFailure::Ignore) => {
                 tracing::warn!(webhook = webhook.name, %error, "a webhook failed, and is ignored");
-                Ok(review::Answer::default())
+                Ok(review::Answer { has_failed: true, ..review::Answer::default() })
             }
             (Err(error), OnFailure::Fail) => {
                 Err(Status::internal(format!("failed calling webhook {:?}: {error}", webhook.name)))
@@ -151,7 +151,15 @@ impl Webhooks {
                     _ => continue,
                 }
                 let verdict = self.call(&webhook, request).await;
+                let index = all.iter().position(|one| one.id == webhook.id).unwrap_or(0);
+                let place = format!("round_{round}_index_{index}");
+                if let Ok(answer) = &verdict {
+                    record(&webhook, answer, "mutating", &place);
+                }
+                let patch = verdict.as_ref().ok().and_then(|answer| answer.patch.as_deref());
+                let is_changed = patch.is_some_and(|patch| patch != b"[]");
                 self.take(&webhook, verdict, request)?;
+                record_mutation(&webhook, &place, is_changed);
                 match before {
                     Some(at) => left[at].1.clone_from(&request.object),
                     None => left.push((webhook.id.clone(), request.object.clone())),
@@ -199,19 +207,40 @@ impl Webhooks {
             let wanted = self.wanted(&all, request);
             let calls = wanted.into_iter().map(|webhook| async move {
                 let verdict = self.call(webhook, request).await;
-                verdict.map(|answer| (webhook.name.clone(), answer))
+                verdict.map(|answer| (webhook, answer))
             });
             join_all(calls).await
         };
-        for verdict in verdicts {
-            let (name, answer) = verdict?;
+        for (index, verdict) in verdicts.into_iter().enumerate() {
+            let (webhook, answer) = verdict?;
+            record(webhook, &answer, "validating", &format!("round_0_index_{index}"));
             request.warnings.extend(answer.warnings);
             if let Some(denied) = &answer.denied {
-                return Err(denied_by(&name, denied));
+                return Err(denied_by(&webhook.name, denied));
             }
         }
         Ok(())
     }
+}
+
+/// Notes in the request's record what a webhook said of it.
+fn record(webhook: &Webhook, answer: &review::Answer, sort: &str, place: &str) {
+    for (key, value) in &answer.annotations {
+        audit::annotate(format!("{}/{key}", webhook.name), || value.clone());
+    }
+    if answer.has_failed {
+        let key = format!("failed-open.{sort}.webhook.admission.k8s.io/{place}");
+        audit::annotate(key, || webhook.name.clone());
+    }
+}
+
+/// Notes in the request's record whether a webhook changed its object.
+fn record_mutation(webhook: &Webhook, place: &str, mutated: bool) {
+    audit::annotate(format!("mutation.webhook.admission.k8s.io/{place}"), || {
+        let registration = webhook.id.split('/').next().unwrap_or_default();
+        serde_json::json!({"configuration": registration, "webhook": webhook.name, "mutated": mutated})
+            .to_string()
+    });
 }
 
 /// The status for a refusal, made of the one that the webhook gave.

@@ -54,6 +54,10 @@ pub(super) struct Answer {
     /// A JSON patch.
     pub(super) patch: Option<Vec<u8>>,
     pub(super) warnings: Vec<String>,
+    /// For the audit log, without the webhook's name.
+    pub(super) annotations: Vec<(String, String)>,
+    /// It failed, and that is let pass.
+    pub(super) has_failed: bool,
 }
 
 /// Reads an answer.
@@ -97,7 +101,9 @@ pub(super) fn answer(body: &[u8], uid: &str, version: Version) -> Result<Answer,
             Some(bytes.map_err(|error| format!("response.patch: {error}"))?)
         }
     };
-    Ok(Answer { denied, patch, warnings })
+    let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
+    let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+    Ok(Answer { denied, patch, warnings, annotations: annotations.collect(), has_failed: false })
 }
 
 #[cfg(test)]
@@ -111,8 +117,15 @@ mod tests {
                 json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response});
             answer(review.to_string().as_bytes(), "u", Version::V1)
         };
-        let allowed = read(json!({"uid": "u", "allowed": true, "warnings": ["w"]})).expect("reads");
-        assert_eq!(allowed, Answer { denied: None, patch: None, warnings: vec!["w".to_owned()] });
+        let response =
+            json!({"uid": "u", "allowed": true, "warnings": ["w"], "auditAnnotations": {"k": "v"}});
+        let allowed = read(response).expect("reads");
+        let expected = Answer {
+            warnings: vec!["w".to_owned()],
+            annotations: vec![("k".to_owned(), "v".to_owned())],
+            ..Answer::default()
+        };
+        assert_eq!(allowed, expected);
         let denied = read(json!({"uid": "u", "allowed": false, "status": {"message": "no"}})).expect("reads");
         assert_eq!(denied.denied, Some(json!({"message": "no"})));
         let patched = read(json!({"uid": "u", "allowed": true, "patchType": "JSONPatch", "patch": "W10="}));

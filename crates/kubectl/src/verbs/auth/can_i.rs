@@ -51,12 +51,6 @@ pub(super) struct CanI {
     /// Print nothing; the exit code tells
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// Ask about this user; needs the right to create subject access reviews
-    #[arg(long = "as", default_value = "")]
-    as_user: String,
-    /// Ask about a user of these groups
-    #[arg(long = "as-group")]
-    as_groups: Vec<String>,
 }
 
 impl CanI {
@@ -74,19 +68,13 @@ impl CanI {
             ));
         };
         let namespace = if self.all_namespaces { String::new() } else { kube.namespace()? };
-        let (mut spec, warnings) =
+        let (spec, warnings) =
             attributes(kube.discovery().await?, verb, what, &self.subresource, &namespace)?;
         for warning in warnings {
             eprintln!("Warning: {warning}\n");
         }
-        let kind = if self.as_user.is_empty() && self.as_groups.is_empty() {
-            "SelfSubjectAccessReview"
-        } else {
-            spec["user"] = self.as_user.clone().into();
-            spec["groups"] = self.as_groups.clone().into();
-            "SubjectAccessReview"
-        };
-        let asked = json!({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec});
+        let asked =
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
         let status = review(kube, asked).await?["status"].take();
         let allowed = status["allowed"] == true;
         if !self.quiet {
@@ -102,11 +90,6 @@ impl CanI {
         if self.quiet || self.all_namespaces || !self.subresource.is_empty() {
             return Err(Error::said(
                 "list option can't be specified with neither quiet, all-namespaces nor subresource options",
-            ));
-        }
-        if !self.as_user.is_empty() || !self.as_groups.is_empty() {
-            return Err(Error::said(
-                "--list is about the user of the kubeconfig: leave out --as and --as-group",
             ));
         }
         let asked = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
