@@ -176,7 +176,7 @@ async fn an_operator_reconciles() {
         .owns(maps.clone(), watcher::Config::default())
         .run(reconcile, |_, _, _| Action::requeue(Duration::from_millis(100)), Arc::new(client))
         .for_each(|_| std::future::ready(()));
-    let operator = tokio::spawn(operator);
+    let operator = daemon::tasks::spawn("operator", operator);
     let empty = Echo::new("e", EchoSpec { text: String::new() });
     assert_eq!(code(&echoes.create(&PostParams::default(), &empty).await.expect_err("too short")), 422);
     let echo = Echo::new("e", EchoSpec { text: "one".to_owned() });
