@@ -13,6 +13,9 @@ const MAX_DEPTH: usize = 10_000;
 /// The largest number of operations in one JSON patch, as upstream has it.
 pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
 
+/// How many bytes of JSON one patch may copy: those of the largest body.
+const MAX_COPIED: usize = 3 << 20;
+
 /// A patch that cannot be read or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum PatchError {
@@ -28,6 +31,11 @@ pub enum PatchError {
     /// The patch is larger than the server takes.
     #[error("The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
+    /// The patch copies more than an object can hold.
+    #[error(
+        "Unable to complete the copy, the accumulated size increase of copy is {0}, exceeding the limit {MAX_COPIED}"
+    )]
+    CopiesTooMuch(usize),
 }
 
 /// Applies a JSON patch: all of it, or nothing.
@@ -40,10 +48,27 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     if patch.0.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooManyOperations(patch.0.len()));
     }
-    json_patch::patch(target, &patch).map_err(|error| match error.kind {
-        json_patch::PatchErrorKind::TestFailed => PatchError::TestFailed(error.to_string()),
-        _ => PatchError::DoesNotApply(error.to_string()),
-    })
+    // Worked on beside the target: taking operations back is not always possible.
+    let mut new = target.clone();
+    let mut copied = 0;
+    for (index, operation) in patch.0.iter().enumerate() {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            // Copies of copies would grow without bound.
+            copied += new.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+            if copied > MAX_COPIED {
+                return Err(PatchError::CopiesTooMuch(copied));
+            }
+        }
+        json_patch::patch_unsafe(&mut new, std::slice::from_ref(operation)).map_err(|mut error| {
+            error.operation = index;
+            match error.kind {
+                json_patch::PatchErrorKind::TestFailed => PatchError::TestFailed(error.to_string()),
+                _ => PatchError::DoesNotApply(error.to_string()),
+            }
+        })?;
+    }
+    *target = new;
+    Ok(())
 }
 
 /// Applies a merge patch: null removes, objects merge, all else replaces.
@@ -71,6 +96,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn json_patches_apply_whole_or_not_at_all() {
+        let mut target = json!({"a": [{"b": 1}], "c": 2});
+        let before = target.clone();
+        // A move into a place that the next operation takes away could not be taken back.
+        let patch = br#"[{"op":"move","from":"/a","path":"/c"},{"op":"replace","path":"/c","value":3},{"op":"remove","path":"/x"}]"#;
+        let error = json_patch(&mut target, patch).expect_err("no such path");
+        assert!(error.to_string().contains("'/2'"), "{error}");
+        let same = br#"[{"op":"replace","path":"/a/0","value":1},{"op":"remove","path":"/a/0/b"}]"#;
+        assert!(json_patch(&mut target, same).is_err());
+        assert_eq!(target, before);
+    }
+
+    #[test]
+    fn copies_are_bounded() {
+        let mut target = json!({"a": "x".repeat(1_000)});
+        let again = r#"{"op":"copy","from":"","path":"/b"}"#;
+        let patch = format!("[{}]", vec![again; 100].join(","));
+        assert!(matches!(json_patch(&mut target, patch.as_bytes()), Err(PatchError::CopiesTooMuch(_))));
+        assert_eq!(target, json!({"a": "x".repeat(1_000)}));
+    }
 
     #[test]
     fn merge_patch_follows_rfc_7396() {

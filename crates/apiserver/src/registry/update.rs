@@ -438,7 +438,7 @@ fn patch_failed(error: &PatchError) -> Status {
     match error {
         PatchError::Malformed(_) => Status::bad_request(error.to_string()),
         PatchError::TooManyOperations(_) => Status::new(Reason::RequestEntityTooLarge, error.to_string()),
-        PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => {
+        PatchError::DoesNotApply(_) | PatchError::TestFailed(_) | PatchError::CopiesTooMuch(_) => {
             let message = format!("the server rejected our request due to an error in our request: {error}");
             Status::new(Reason::Invalid, message)
         }
