@@ -239,6 +239,37 @@ async fn every_kind_of_the_catalogue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_makes_is_whole() {
+    let plane = ControlPlane::start().await.expect("starts");
+    let rest = plane.rest().expect("client");
+    let schemas = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/exempt";
+    testkit::eventually("the server has made its own", || async {
+        rest.get(schemas).await.is_ok_and(|answer| answer.code == 200)
+    })
+    .await
+    .expect("in time");
+    for kind in Catalogue::built_in().iter().filter(|kind| kind.is_stored()) {
+        let root = if kind.group.is_empty() {
+            "/api/v1".to_owned()
+        } else {
+            format!("/apis/{}", kind.api_version())
+        };
+        let path = format!("{root}/{}", kind.resource);
+        let list = rest.get(&path).await.expect("answers").json();
+        for one in list["items"].as_array().expect("items") {
+            assert_eq!(
+                (&one["apiVersion"], &one["kind"]),
+                (&json!(kind.api_version()), &json!(kind.kind)),
+                "{one}"
+            );
+        }
+        let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+        let answer = rest.send(Method::GET, &path, &accept, "").await.expect("answers");
+        assert_eq!(answer.code, 200, "{path}: {}", answer.json());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_kind_is_discovered() {
     let plane = ControlPlane::start().await.expect("starts");
     let rest = plane.rest().expect("client");

@@ -36,6 +36,11 @@ impl Registry {
         mut warnings: Vec<String>,
     ) -> Result<Written, Status> {
         let kind = address.kind.clone();
+        if object.kind().is_empty() {
+            // The server's own objects come without.
+            object.set("apiVersion", kind.api_version());
+            object.set("kind", kind.kind.as_str());
+        }
         self.fill_metadata(&mut address, &mut object)?;
         kind.strategy.default(&mut object);
         if options.owners != Owners::Settled {
