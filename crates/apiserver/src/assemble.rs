@@ -21,6 +21,7 @@ use crate::cache;
 use crate::config::Flags;
 use crate::connect::{Connector, Kubelets, Outward};
 use crate::conversion::Converter;
+use crate::deadline::Deadline;
 use crate::definitions;
 use crate::encryption::{EncryptedStore, Encryption};
 use crate::entry::{Doors, Limit};
@@ -56,12 +57,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let listeners = listeners(flags).await?;
     let address = listeners[0].local_addr().context("read the listening address")?;
 
-    let mut config = store::Config::new(&flags.data_dir);
-    config.history = flags.history;
-    let opened = Embedded::open(config, Arc::clone(&shell.clock)).await;
-    let embedded =
-        Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
-    shell.health.metrics(|registry| embedded.register(registry));
+    let embedded = stored(flags, shell).await?;
     let store = encrypted(embedded.clone(), flags, shell).await?;
 
     let cache =
@@ -97,7 +93,11 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let authenticator = Authenticator::new(tokens, bootstrap, others, Arc::clone(&shell.clock));
     let flow = flow_control(flags, &cache, shell)?;
     let audit = flags.audit.open(&shell.clock, |register| shell.health.metrics(register))?;
-    let doors = Doors { limit: limit(flags, &flow), audit: audit.clone() };
+    let doors = Doors {
+        limit: limit(flags, &flow),
+        deadline: Deadline::new(flags.request_timeout),
+        audit: audit.clone(),
+    };
     let gate = Arc::new(Gate::new(registry, authenticator, authorizer, doors));
     let connector = Arc::new(Connector::new(kubelets));
     let rest = Rest::new(
@@ -165,6 +165,17 @@ impl Running {
         }
         self.store.close().await.context("close the store")
     }
+}
+
+/// What is on this machine's disk.
+async fn stored(flags: &Flags, shell: &Shell) -> anyhow::Result<Arc<Embedded>> {
+    let mut config = store::Config::new(&flags.data_dir);
+    config.history = flags.history;
+    let opened = Embedded::open(config, Arc::clone(&shell.clock)).await;
+    let embedded =
+        Arc::new(opened.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
+    shell.health.metrics(|registry| embedded.register(registry));
+    Ok(embedded)
 }
 
 /// The store as everything above sees it.

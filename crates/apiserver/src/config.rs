@@ -105,6 +105,9 @@ pub struct Flags {
     /// Requests at once that write; likewise.
     #[arg(long, default_value_t = 200, value_name = "COUNT")]
     pub max_mutating_requests_inflight: u32,
+    /// How long a request may take that is no watch, log, exec, attach, port-forward or proxy.
+    #[arg(long, default_value = "1m0s", value_parser = positive_duration, value_name = "DURATION")]
+    pub request_timeout: Duration,
     /// Whose tokens are taken.
     #[command(flatten)]
     pub authentication: AuthenticationFlags,
@@ -157,6 +160,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         rest = &rest[end..];
     }
     if text.is_empty() { Err(bad()) } else { Ok(total) }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let parsed = duration(text)?;
+    if parsed.is_zero() { Err("must be positive".to_owned()) } else { Ok(parsed) }
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {

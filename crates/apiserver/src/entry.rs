@@ -9,6 +9,7 @@ use http::HeaderMap;
 use crate::audit::{self, Audit};
 use crate::authn::User;
 use crate::authz::Attributes;
+use crate::deadline::Deadline;
 use crate::flow::{Busy, Flow, FlowControl, InFlight, Place, Reading, Seat};
 use crate::gate::Gate;
 use crate::impersonation;
@@ -17,6 +18,8 @@ use crate::impersonation;
 pub struct Doors {
     /// How many at once.
     pub limit: Limit,
+    /// How long they may take.
+    pub deadline: Deadline,
     /// What is recorded of them.
     pub audit: Option<Arc<Audit>>,
 }

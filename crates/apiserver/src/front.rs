@@ -12,6 +12,7 @@ use tower_service::Service as _;
 
 use crate::audit;
 use crate::authz::Attributes;
+use crate::deadline::late;
 use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::grpc::Services;
@@ -58,7 +59,10 @@ impl Front {
         let answered = if request.uri().path().starts_with("/corten.node.") {
             self.services.node.clone().call(request).await
         } else {
-            self.services.objects.clone().call(request).await
+            let limit = self.gate.doors().deadline.longest();
+            let answering = tokio::time::timeout(limit, self.services.objects.clone().call(request));
+            let Ok(answered) = answering.await else { return refused(&late()) };
+            answered
         };
         match answered {
             Ok(response) if is_too_large(response.headers()) => refused(&Status::too_large(MAX_BODY)),

@@ -16,6 +16,7 @@ pub mod cache;
 pub mod config;
 pub mod connect;
 mod conversion;
+pub mod deadline;
 mod definitions;
 mod encryption;
 pub mod entry;

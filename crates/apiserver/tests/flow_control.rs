@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use client::{ClientFiles, client_tls};
 use http::Method;
+use http_body_util::BodyExt as _;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use testkit::{ControlPlane, Rest, eventually};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -18,11 +19,10 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 /// A server with few seats, on which `jane` has one, and a queue for one.
-async fn tight() -> (ControlPlane, Rest) {
-    let flags = |_: &std::path::Path| {
-        vec!["--max-requests-inflight=20".to_owned(), "--max-mutating-requests-inflight=0".to_owned()]
-    };
-    let plane = ControlPlane::start_with(flags).await.expect("starts");
+async fn tight(more: &[&str]) -> (ControlPlane, Rest) {
+    let few = ["--max-requests-inflight=20", "--max-mutating-requests-inflight=0"];
+    let flags = few.iter().chain(more).map(|&flag| flag.to_owned()).collect();
+    let plane = ControlPlane::start_with(|_| flags).await.expect("starts");
     let admin = plane.rest().expect("client");
     let queuing = json!({"queues": 1, "handSize": 1, "queueLengthLimit": 1});
     let level = json!({"metadata": {"name": "tight"}, "spec": {"type": "Limited", "limited": {
@@ -71,8 +71,7 @@ fn user(plane: &ControlPlane, name: &str, groups: &[&str]) -> Rest {
     Rest::new(&plane.session(name, groups).expect("session")).expect("client")
 }
 
-/// A request whose body never comes: it keeps its seat for as long as the
-/// connection lives.
+/// A request whose body never comes: it keeps its seat for as long as it may take.
 async fn stuck(plane: &ControlPlane, name: &str) -> TlsStream<TcpStream> {
     let session = plane.session(name, &[]).expect("session");
     let files = ClientFiles { ca: session.ca.expect("a CA"), identity: session.identity, server_name: None };
@@ -153,7 +152,7 @@ async fn a_cluster_has_upstreams_levels_and_answers_tell_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_greedy_client_waits_is_turned_away_and_keeps_nobody_out() {
-    let (plane, admin) = tight().await;
+    let (plane, admin) = tight(&[]).await;
     let jane = user(&plane, "jane", &[]);
     let holder = stuck(&plane, "jane").await;
     let running = "apiserver_flowcontrol_current_executing_requests";
@@ -217,7 +216,7 @@ async fn a_greedy_client_waits_is_turned_away_and_keeps_nobody_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_gives_its_seat_back_and_who_leaves_does_not_wait() {
-    let (plane, admin) = tight().await;
+    let (plane, admin) = tight(&[]).await;
     let jane = user(&plane, "jane", &[]);
     let watches = [
         jane.open(Method::GET, &format!("{MAPS}?watch=true"), &[], "").await.expect("opens"),
@@ -241,6 +240,41 @@ async fn a_watch_gives_its_seat_back_and_who_leaves_does_not_wait() {
     eventually("it left", || is_waiting(&admin, 0.0)).await.expect("left");
     drop(holder);
     assert_eq!(jane.get(MAPS).await.expect("answers").code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_ended_and_frees_its_seat() {
+    let (plane, admin) = tight(&["--request-timeout=2s"]).await;
+    let jane = user(&plane, "jane", &[]);
+    let mut holder = stuck(&plane, "jane").await;
+    let running = "apiserver_flowcontrol_current_executing_requests";
+    eventually("jane's seat is taken", || async { metric(&admin, running, JANE).await == Some(1.0) })
+        .await
+        .expect("taken");
+    assert_eq!(jane.get(MAPS).await.expect("answers").code, 429, "no seat within a quarter of the time");
+    let mut answer = String::new();
+    let reading = holder.read_to_string(&mut answer);
+    // The connection ends with the answer: the rest of the body cannot be told from a next request.
+    let _ended = tokio::time::timeout(Duration::from_secs(30), reading).await.expect("is answered");
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    assert!(answer.contains("Timeout: request did not complete within the allotted timeout"), "{answer}");
+    eventually("jane's seat is free", || async { metric(&admin, running, JANE).await == Some(0.0) })
+        .await
+        .expect("free");
+
+    // A watch goes on.
+    let path = format!("{MAPS}?watch=true");
+    let mut watch = jane.open(Method::GET, &path, &[], "").await.expect("opens").into_body();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    made(&admin, MAPS, &json!({"metadata": {"name": "late"}})).await;
+    let mut seen = String::new();
+    while !seen.contains("late") {
+        let frame = tokio::time::timeout(Duration::from_secs(10), watch.frame()).await.expect("in time");
+        let data = frame.expect("goes on").expect("no error").into_data().expect("data");
+        seen += &String::from_utf8_lossy(&data);
+    }
+    let refused = jane.get(&format!("{MAPS}?timeout=soon")).await.expect("answers");
+    assert_eq!(refused.code, 400, "{}", refused.json());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,6 @@
 //! Three members: agreement, failure of each kind, and catching up.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
-
-mod contract;
-
+use crate::contract;
 use contract::{next_events, put};
 use daemon::SystemClock;
 use std::path::Path;

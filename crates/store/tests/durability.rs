@@ -1,9 +1,6 @@
 //! What outlives a restart, a full disk, and time; and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
-
-mod contract;
-
+use crate::contract;
 use contract::{delete, next_events, put};
 use daemon::{Clock, SystemClock};
 use std::os::unix::fs::FileExt as _;

@@ -1,9 +1,6 @@
 //! The contract of the store, held by the embedded store.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
-
-mod contract;
-
+use crate::contract;
 use daemon::SystemClock;
 use std::sync::Arc;
 use std::time::Duration;

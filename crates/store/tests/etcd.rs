@@ -1,7 +1,5 @@
 //! The etcd face, as etcd's own client would use it.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
-
 use daemon::SystemClock;
 use std::sync::Arc;
 use store::etcd::EtcdFace;

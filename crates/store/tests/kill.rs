@@ -1,7 +1,5 @@
 //! Nothing acknowledged is lost when the process is killed, at any moment, over and over.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
-
 use daemon::SystemClock;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::authn::{MASTERS, User};
 use crate::authz::Attributes;
+use crate::deadline::is_long_running;
 
 /// The plain limits; 0 is none.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl InFlight {
     #[expect(clippy::result_unit_err, reason = "there is nothing to say but that it is full")]
     pub fn enter(&self, user: &User, ask: &Attributes) -> Result<Option<Place>, ()> {
         let count = if matches!(ask.verb.as_str(), "get" | "list") { &self.reading } else { &self.writing };
-        if ask.verb == "watch" || super::is_long_running(ask) || count.most == 0 {
+        if ask.verb == "watch" || is_long_running(ask) || count.most == 0 {
             return Ok(None);
         }
         let before = count.now.fetch_add(1, Ordering::AcqRel);

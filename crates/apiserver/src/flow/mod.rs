@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::cache::WatchCache;
+use crate::deadline::is_long_running;
 use config::{Levels, Schema};
 use level::Asked;
 use metrics::Metrics;
@@ -44,12 +45,12 @@ pub use width::Reading;
 /// Nanoseconds since the server began.
 type Nanos = u64;
 
-/// How long a request waits for a seat: a quarter of the time that a request has.
+/// How long a request waits for a seat that has no time of its own.
 const WAIT: Duration = Duration::from_secs(15);
 
-/// How long a request waits that says how long its client does.
-fn patience(timeout: Option<Duration>) -> Duration {
-    timeout.filter(|timeout| !timeout.is_zero()).map_or(WAIT, |timeout| WAIT.min(timeout / 4))
+/// How long a request waits for a seat: a quarter of the time that it has.
+fn patience(time: Option<Duration>) -> Duration {
+    time.map_or(WAIT, |time| time / 4)
 }
 
 /// What every client reads that is turned away.
@@ -128,12 +129,6 @@ fn seconds(nanos: Nanos) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64()
 }
 
-/// Requests that go on for as long as the client likes: they are not counted, but
-/// for a watch until it has begun.
-fn is_long_running(ask: &Attributes) -> bool {
-    matches!(ask.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
-}
-
 impl FlowControl {
     /// Flow control with so many seats, and what every cluster has as configuration.
     #[must_use]
@@ -176,6 +171,7 @@ impl FlowControl {
         ask: &Attributes,
         reading: Reading,
     ) -> Result<Option<Seat>, Busy> {
+        // A watch is counted until it has begun.
         if is_long_running(ask) {
             return Ok(None);
         }
@@ -194,7 +190,7 @@ impl FlowControl {
             Asked::Waits { ticket, queue, turn } => {
                 let began = self.now();
                 let wait = Wait::new(self, &schema, (ticket, queue), turn, seats);
-                let turn = wait.turn(patience(reading.timeout)).await;
+                let turn = wait.turn(patience(reading.time)).await;
                 let waited = seconds(self.now().saturating_sub(began));
                 match turn {
                     Some(running) => {

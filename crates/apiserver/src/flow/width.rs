@@ -16,8 +16,8 @@ const WIDEST: u64 = 100;
 /// What a request says beside what it asks: how wide it is, and how patient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// How long the client waits for its answer; `None`: as long as the server does.
-    pub timeout: Option<Duration>,
+    /// How long the request may take; `None`: as long as the client likes.
+    pub time: Option<Duration>,
     /// At most so many objects; 0: all.
     pub limit: usize,
     /// Whether a watch begins with the objects that are there.

@@ -1,12 +1,13 @@
 //! What a request asks, told from its method, path and query alone, as
 //! upstream's request info does: it is known before the body is read.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::path::RequestPath;
 use super::query::Query;
 use crate::authz::Attributes;
-use crate::config::duration;
 use crate::flow::Reading;
 
 /// What a request asks.
@@ -41,12 +42,11 @@ pub(super) fn asks(method: &Method, path: &str, parsed: &RequestPath, query: &Qu
 }
 
 /// What the query says of how much a list or watch reads.
-pub(super) fn reading(query: &Query) -> Reading {
+pub(super) fn reading(query: &Query, time: Option<Duration>) -> Reading {
     let limit = query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(0);
     let from = query.get("resourceVersion").unwrap_or_default();
     let sends_initial = query.flag("sendInitialEvents") || matches!(from, "" | "0");
-    let timeout = query.get("timeout").and_then(|text| duration(text).ok());
-    Reading { timeout, limit, sends_initial }
+    Reading { time, limit, sends_initial }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod read;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Status;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use crate::audit;
 use crate::authn::User;
 use crate::authz::Attributes;
 use crate::connect::Connector;
+use crate::deadline::within;
 use crate::entry::{Entered, Sender, Turned};
 use crate::gate::Gate;
 use crate::registry::{Caller, IncludeObject, Shape};
@@ -47,6 +49,15 @@ pub struct Rest {
     pub(crate) connector: Arc<Connector>,
     pub(crate) documents: Arc<Documents>,
     aggregation: Arc<Aggregation>,
+}
+
+/// What a request asks, as its first line tells.
+struct Question {
+    query: query::Query,
+    parsed: RequestPath,
+    asked: Attributes,
+    /// How long its answer may take.
+    limit: Option<Duration>,
 }
 
 /// A request that was authenticated.
@@ -87,21 +98,25 @@ impl Rest {
 
     /// Answers one request; errors become a status.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
-        match self.try_answer(request, peer).await {
-            Ok(response) => response,
-            Err(status) => failure(&status),
-        }
+        let query = query::Query::parse(request.uri().query().unwrap_or_default());
+        let path = request.uri().path();
+        let parsed = parse_path(path);
+        let asked = asks::asks(request.method(), path, &parsed, &query);
+        let limit = match self.gate.doors().deadline.of(&asked, query.get("timeout")) {
+            Ok(limit) => limit,
+            Err(status) => return failure(&status),
+        };
+        let answering = self.try_answer(request, peer, Question { query, parsed, asked, limit });
+        within(limit, answering).await.unwrap_or_else(|status| failure(&status))
     }
 
     async fn try_answer(
         &self,
         mut request: Request<Incoming>,
         peer: &Peer,
+        question: Question,
     ) -> Result<Response<Answer>, Status> {
-        let query = query::Query::parse(request.uri().query().unwrap_or_default());
-        let path = request.uri().path().to_owned();
-        let parsed = parse_path(&path);
-        let asked = asks::asks(request.method(), &path, &parsed, &query);
+        let Question { query, parsed, asked, limit } = question;
         let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let user = match self.gate.authenticator().authenticate(peer, authorization).await {
             Ok(user) => user,
@@ -112,10 +127,10 @@ impl Rest {
         };
         self.gate
             .authenticator()
-            .admit(&user, &path)
+            .admit(&user, request.uri().path())
             .inspect_err(|_| audit::unauthenticated(&asked, false))?;
         let sender = Sender::new(user, request.headers_mut())?;
-        let entered = match self.gate.enter(&sender, &asked, asks::reading(&query)).await {
+        let entered = match self.gate.enter(&sender, &asked, asks::reading(&query, limit)).await {
             Ok(entered) => entered,
             Err(Turned::Refused(status)) => return Err(*status),
             Err(Turned::Busy(busy)) => return Ok(answer::busy(&busy)),

@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 use testkit::{ControlPlane, Rest};
 
-use crate::server::Server;
+use super::server::Server;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";

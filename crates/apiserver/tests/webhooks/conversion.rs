@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::{ControlPlane, Events, Rest};
 
-use crate::server::Server;
+use super::server::Server;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const V1: &str = "/apis/x.io/v1/namespaces/default/boxes";

@@ -4,7 +4,7 @@ use resources::Part;
 use resources::kinds::service;
 use serde_json::{Value, json};
 
-use crate::{check, kind, made, row, update, updated};
+use super::{check, kind, made, row, update, updated};
 
 #[test]
 fn namespaces() {
@@ -163,7 +163,7 @@ fn services() {
         ],
     );
     let headless = json!({"spec": {"clusterIP": "None"}});
-    assert!(crate::create("services", &web(), headless).is_empty());
+    assert!(super::create("services", &web(), headless).is_empty());
 }
 
 #[test]

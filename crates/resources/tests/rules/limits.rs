@@ -3,7 +3,7 @@
 use resources::Part;
 use serde_json::{Value, json};
 
-use crate::{check, update};
+use super::{check, update};
 
 const NONE: [&str; 0] = [];
 

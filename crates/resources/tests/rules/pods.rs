@@ -4,7 +4,7 @@ use resources::Part;
 use resources::kinds::pod;
 use serde_json::{Value, json};
 
-use crate::{check, create, kind, made, row, update, updated};
+use super::{check, create, kind, made, row, update, updated};
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 

@@ -3,7 +3,7 @@
 use resources::Part;
 use serde_json::{Value, json};
 
-use crate::{check, made, row, update, updated};
+use super::{check, made, row, update, updated};
 
 fn template() -> Value {
     json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}})
@@ -259,7 +259,7 @@ fn templates_are_advised_on_once() {
     let changes =
         json!({"spec": {"template": {"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}}}});
     let made = made("apps/deployments", &workload(), changes);
-    let strategy = crate::kind("apps/deployments").strategy.clone();
+    let strategy = super::kind("apps/deployments").strategy.clone();
     assert_eq!(
         strategy.warnings(&made, None),
         [

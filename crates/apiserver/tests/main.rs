@@ -1,0 +1,18 @@
+//! The API server, tested from outside: through REST and gRPC, in one binary.
+
+mod admission;
+mod aggregation;
+mod api;
+mod apply;
+mod audit;
+mod cel;
+mod contract;
+mod custom;
+mod flow_control;
+mod hostile;
+mod identity;
+mod impersonation;
+mod mutating_policies;
+mod others;
+mod protobuf;
+mod webhooks;

@@ -1,0 +1,4 @@
+//! The proxy against a real kernel, in one binary.
+
+mod follows;
+mod namespaces;
