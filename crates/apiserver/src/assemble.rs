@@ -52,6 +52,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         certificate: flags.tls_cert_file.clone(),
         key: flags.tls_private_key_file.clone(),
         client_ca: Some(flags.client_ca_file.clone()),
+        front_proxy_ca: flags.authentication.front_proxies.requestheader_client_ca_file.clone(),
     })?;
     tls.watch(shell.shutdown.clone());
     let listeners = listeners(flags).await?;

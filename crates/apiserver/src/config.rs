@@ -83,12 +83,6 @@ pub struct Flags {
     /// Key of that certificate, PEM.
     #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
     pub proxy_client_key_file: Option<PathBuf>,
-    /// CA that signed that certificate, PEM; extension API servers are told of it.
-    #[arg(long, value_name = "FILE")]
-    pub requestheader_client_ca_file: Option<PathBuf>,
-    /// Names of clients that extension API servers shall believe when they say who asks.
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
-    pub requestheader_allowed_names: Vec<String>,
     /// Ranges of service addresses: one, or one of each family.
     #[arg(long, default_value = "10.96.0.0/16", value_delimiter = ',', value_name = "CIDR")]
     pub service_cluster_ip_range: Vec<IpNet>,

@@ -36,9 +36,8 @@ impl Front {
     }
 
     async fn grpc(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
-        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let authenticator = self.gate.authenticator();
-        let found = authenticator.authenticate(peer, authorization).await;
+        let found = authenticator.authenticate(peer, request.headers_mut()).await;
         let path = request.uri().path();
         let user = match found.and_then(|user| authenticator.admit(&user, path).map(|()| user)) {
             Ok(user) => user,
@@ -46,7 +45,7 @@ impl Front {
                 // What it asks is in its body, which nobody reads for a stranger.
                 let path = path.to_owned();
                 let ask = Attributes { verb: "post".to_owned(), path, ..Attributes::default() };
-                audit::unauthenticated(&ask, authorization.is_some());
+                audit::unauthenticated(&ask, request.headers().contains_key(header::AUTHORIZATION));
                 return refused(&status);
             }
         };

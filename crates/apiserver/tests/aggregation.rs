@@ -63,6 +63,7 @@ async fn extension(folder: &Path, client_ca: &str, shutdown: &Shutdown) -> (u16,
         certificate: folder.join("x.crt"),
         key: folder.join("x.key"),
         client_ca: Some(folder.join("clients.crt")),
+        front_proxy_ca: None,
     })
     .expect("loads");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
@@ -176,7 +177,11 @@ async fn others_answer_for_their_groups() {
     becomes(&rest, "v1.x.example.com", "True", "Passed").await;
 
     rest.delete(&format!("{SERVICES}/v1.x.example.com")).await.expect("answers");
-    assert_eq!(rest.get(THINGS).await.expect("answers").code, 404);
+    testkit::eventually("nobody answers", || async {
+        rest.get(THINGS).await.is_ok_and(|answer| answer.code == 404)
+    })
+    .await
+    .expect("in time");
     shutdown.begin();
 }
 

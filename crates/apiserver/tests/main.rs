@@ -9,6 +9,7 @@ mod cel;
 mod contract;
 mod custom;
 mod flow_control;
+mod front_proxy;
 mod hostile;
 mod identity;
 mod impersonation;

@@ -31,6 +31,8 @@ pub struct Peer {
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
     /// Why the chain that the client showed is not valid.
     pub refused: Option<String>,
+    /// The chain, where it is valid for a front proxy, which says who its client is.
+    pub front_proxy: Option<Arc<[CertificateDer<'static>]>>,
     remembered: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -38,7 +40,7 @@ impl Peer {
     /// A peer with a verified chain, or without one.
     #[must_use]
     pub fn new(address: SocketAddr, certificates: Option<Arc<[CertificateDer<'static>]>>) -> Self {
-        Self { address, certificates, refused: None, remembered: OnceLock::new() }
+        Self { address, certificates, refused: None, front_proxy: None, remembered: OnceLock::new() }
     }
 
     /// A peer whose chain is not valid.
@@ -170,10 +172,14 @@ impl<S: Service> Connection<S> {
         };
         let peer = Arc::new(match stream.get_ref().1.peer_certificates() {
             None => Peer::new(self.address, None),
-            Some(chain) => match self.acceptance.verify(chain) {
-                Ok(()) => Peer::new(self.address, Some(chain.into())),
-                Err(why) => Peer::refused(self.address, why),
-            },
+            Some(chain) => {
+                let front_proxy = self.acceptance.is_front_proxy(chain).then(|| chain.into());
+                let peer = match self.acceptance.verify(chain) {
+                    Ok(()) => Peer::new(self.address, Some(chain.into())),
+                    Err(why) => Peer::refused(self.address, why),
+                };
+                Peer { front_proxy, ..peer }
+            }
         });
         let service = self.service;
         let answer = service_fn(move |request| {

@@ -33,6 +33,8 @@ pub struct ServerFiles {
     pub key: PathBuf,
     /// The CA bundle that signs clients, PEM.
     pub client_ca: Option<PathBuf>,
+    /// The CA bundle that signs front proxies, which speak for their clients, PEM.
+    pub front_proxy_ca: Option<PathBuf>,
 }
 
 /// A server's TLS configuration, as the files are now.
@@ -45,7 +47,8 @@ pub struct ServerTls {
 #[derive(Clone)]
 pub struct Acceptance {
     pub(crate) config: Arc<ServerConfig>,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    front_proxies: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Acceptance {
@@ -54,10 +57,20 @@ impl Acceptance {
     /// # Errors
     /// Why it is not valid for a client now.
     pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
-        let (leaf, rest) = chain.split_first().ok_or("an empty chain")?;
-        let Some(verifier) = &self.verifier else { return Err("no client CA is configured".to_owned()) };
-        verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(drop).map_err(|error| error.to_string())
+        let Some(verifier) = &self.clients else { return Err("no client CA is configured".to_owned()) };
+        verify(&**verifier, chain)
     }
+
+    /// Whether that chain is valid for a front proxy now.
+    #[must_use]
+    pub fn is_front_proxy(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.front_proxies.as_ref().is_some_and(|verifier| verify(&**verifier, chain).is_ok())
+    }
+}
+
+fn verify(verifier: &dyn ClientCertVerifier, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+    let (leaf, rest) = chain.split_first().ok_or("an empty chain")?;
+    verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(drop).map_err(|error| error.to_string())
 }
 
 struct Loaded {
@@ -121,7 +134,7 @@ impl ServerTls {
 
 fn read(files: &ServerFiles) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut paths = vec![&files.certificate, &files.key];
-    paths.extend(&files.client_ca);
+    paths.extend(files.client_ca.iter().chain(&files.front_proxy_ca));
     paths
         .into_iter()
         .map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display())))
@@ -137,12 +150,16 @@ fn load(files: &ServerFiles) -> anyhow::Result<Loaded> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .context("choose TLS versions")?;
-    let verifier = match files.client_ca.as_ref().zip(material.get(2)) {
-        Some((path, bundle)) => Some(client_verifier(bundle, path, provider)?),
-        None => None,
+    let mut bundles = material[2..].iter();
+    let mut verifier = |path: &Option<PathBuf>| -> anyhow::Result<_> {
+        let Some(path) = path else { return Ok(None) };
+        let bundle = bundles.next().map_or(&[][..], Vec::as_slice);
+        client_verifier(bundle, path, Arc::clone(&provider)).map(Some)
     };
-    let builder = match &verifier {
-        Some(verifier) => builder.with_client_cert_verifier(Arc::new(Deferred(Arc::clone(verifier)))),
+    let clients = verifier(&files.client_ca)?;
+    let front_proxies = verifier(&files.front_proxy_ca)?;
+    let builder = match Deferred::new(clients.iter().chain(&front_proxies)) {
+        Some(deferred) => builder.with_client_cert_verifier(Arc::new(deferred)),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).with_context(|| {
@@ -150,13 +167,27 @@ fn load(files: &ServerFiles) -> anyhow::Result<Loaded> {
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.send_half_rtt_data = false;
-    Ok(Loaded { acceptance: Acceptance { config: Arc::new(config), verifier }, material })
+    Ok(Loaded { acceptance: Acceptance { config: Arc::new(config), clients, front_proxies }, material })
 }
 
 /// Takes any chain in the handshake, if the client proves to hold its key: it is
 /// judged afterwards, by [`Acceptance::verify`].
 #[derive(Debug)]
-struct Deferred(Arc<dyn ClientCertVerifier>);
+struct Deferred {
+    /// Who may have signed the chain.
+    hints: Vec<DistinguishedName>,
+    /// Checks that the client holds the key.
+    signatures: Arc<dyn ClientCertVerifier>,
+}
+
+impl Deferred {
+    /// Before any of these; `None` where there is none.
+    fn new<'a>(verifiers: impl Iterator<Item = &'a Arc<dyn ClientCertVerifier>> + Clone) -> Option<Self> {
+        let signatures = Arc::clone(verifiers.clone().next()?);
+        let hints = verifiers.flat_map(|verifier| verifier.root_hint_subjects()).cloned().collect();
+        Some(Self { hints, signatures })
+    }
+}
 
 impl ClientCertVerifier for Deferred {
     fn client_auth_mandatory(&self) -> bool {
@@ -164,7 +195,7 @@ impl ClientCertVerifier for Deferred {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -182,7 +213,7 @@ impl ClientCertVerifier for Deferred {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        self.signatures.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -191,11 +222,11 @@ impl ClientCertVerifier for Deferred {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        self.signatures.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.signatures.supported_verify_schemes()
     }
 }
 
@@ -230,7 +261,12 @@ mod tests {
 
     fn write_pair(dir: &Path) -> ServerFiles {
         let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("self-signed");
-        let files = ServerFiles { certificate: dir.join("c.pem"), key: dir.join("k.pem"), client_ca: None };
+        let files = ServerFiles {
+            certificate: dir.join("c.pem"),
+            key: dir.join("k.pem"),
+            client_ca: None,
+            front_proxy_ca: None,
+        };
         std::fs::write(&files.certificate, pair.cert.pem()).expect("write");
         std::fs::write(&files.key, pair.signing_key.serialize_pem()).expect("write");
         files

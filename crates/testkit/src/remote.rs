@@ -65,6 +65,7 @@ impl Remote {
             certificate: folder.path().join("server.crt"),
             key: folder.path().join("server.key"),
             client_ca: None,
+            front_proxy_ca: None,
         })?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("listen")?;
         let url = format!("https://{}", listener.local_addr().context("read the address")?);

@@ -116,7 +116,7 @@ fn speak_for(user: &User, headers: &mut HeaderMap) -> Result<(), Status> {
         add(GROUPS, group)?;
     }
     for (key, values) in &user.extra {
-        let key: String = form_urlencoded::byte_serialize(key.as_bytes()).collect();
+        let key = form_urlencoded::byte_serialize(key.as_bytes()).collect::<String>().replace('+', "%20");
         for value in values {
             add(&format!("{EXTRA}{key}"), value)?;
         }

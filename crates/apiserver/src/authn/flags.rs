@@ -8,16 +8,19 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{ArgAction, Args};
 use daemon::Clock;
 
-use super::Others;
 use super::jwt::{
     ALGORITHMS, Anonymous, ClaimRule, Configuration, Issuer, IssuerConfig, Jwt, Mappings, Prefixed,
 };
 use super::webhook::TokenWebhook;
+use super::{FrontProxyFlags, Others};
 use crate::config::duration;
 
 /// Whose tokens are taken.
 #[derive(Clone, Debug, Args)]
 pub struct AuthenticationFlags {
+    /// Clients that say who theirs are.
+    #[command(flatten)]
+    pub front_proxies: FrontProxyFlags,
     /// Take requests of nobody in particular.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
     pub anonymous_auth: Option<bool>,
@@ -93,7 +96,8 @@ impl AuthenticationFlags {
             let version = &self.authentication_token_webhook_version;
             TokenWebhook::load(path, version, self.authentication_token_webhook_cache_ttl, Arc::clone(clock))
         });
-        Ok(Others { issuers, webhook: webhook.transpose()?, anonymous })
+        let front_proxies = self.front_proxies.clone();
+        Ok(Others { front_proxies, issuers, webhook: webhook.transpose()?, anonymous })
     }
 
     /// The issuer of the `--oidc-*` flags.

@@ -1,8 +1,9 @@
-//! Who asks: by client certificate, by service account token, by bootstrap token, by
+//! Who asks: as a front proxy says, by client certificate, by service account token, by bootstrap token, by
 //! a token of an issuer that is trusted, or by one that a webhook knows.
 
 mod bootstrap_token;
 mod flags;
+mod front_proxy;
 mod jwt;
 mod service_account;
 mod webhook;
@@ -14,9 +15,12 @@ use std::sync::Arc;
 use api::Status;
 use daemon::Clock;
 use daemon::server::Peer;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 pub use bootstrap_token::{BootstrapTokenError, BootstrapTokens};
 pub use flags::AuthenticationFlags;
+pub use front_proxy::FrontProxyFlags;
 pub use jwt::{Anonymous, Issuer, JwtError};
 pub use service_account::{Bindings, Bound, IssuedToken, TokenError, Tokens};
 pub use webhook::{TokenWebhook, WebhookTokenError};
@@ -99,8 +103,10 @@ pub struct Authenticator {
     others: Others,
 }
 
-/// What takes tokens that this server did not make, and who comes without.
+/// What takes the word of others, and who comes without.
 pub struct Others {
+    /// Clients that say who theirs are.
+    pub front_proxies: FrontProxyFlags,
     /// Issuers, told apart by their addresses.
     pub issuers: Vec<Issuer>,
     /// The webhook that is asked last.
@@ -136,19 +142,22 @@ impl Authenticator {
         Ok(())
     }
 
-    /// The user behind a connection's certificate or a request's bearer token;
-    /// anonymous where there is neither.
+    /// The user whom a front proxy names, or who is behind a connection's certificate or
+    /// a request's bearer token; anonymous where there is nothing of that.
     ///
     /// # Errors
     /// A token that is not valid, or a certificate that is not, without a token.
-    pub async fn authenticate(&self, peer: &Peer, authorization: Option<&[u8]>) -> Result<Arc<User>, Status> {
+    pub async fn authenticate(&self, peer: &Peer, headers: &mut HeaderMap) -> Result<Arc<User>, Status> {
+        if let Some(user) = self.others.front_proxies.user(peer, headers, self.clock.now()) {
+            return Ok(authenticated(Arc::new(user)));
+        }
         let leaf = || peer.certificates.as_ref().and_then(|chain| chain.first());
         let shown = peer.remember(|| leaf().and_then(|leaf| x509::identity(leaf))).and_then(Option::as_ref);
         let has_ended = match shown {
             Some(identity) if identity.until >= self.clock.now() => return Ok(Arc::clone(&identity.user)),
             other => other.is_some(),
         };
-        match authorization.and_then(bearer) {
+        match headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) {
             Some(token) => self.token(token, &[]).await.map_err(|why| {
                 tracing::debug!(%why, "a bearer token was refused");
                 Status::unauthorized()
@@ -211,6 +220,27 @@ fn authenticated(user: Arc<User>) -> Arc<User> {
     let mut user = User::clone(&user);
     user.groups.push(AUTHENTICATED.to_owned());
     Arc::new(user)
+}
+
+/// What the name of a header says of a further fact, percent-decoded; what is not well
+/// encoded stays as it is.
+pub(crate) fn unescape(key: &str) -> String {
+    let mut bytes = Vec::with_capacity(key.len());
+    let mut rest = key.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        if *byte != b'%' {
+            bytes.push(*byte);
+            rest = after;
+            continue;
+        }
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let Some(decoded) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+            return key.to_owned();
+        };
+        bytes.push(decoded);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| key.to_owned())
 }
 
 fn bearer(header: &[u8]) -> Option<&str> {

@@ -9,7 +9,6 @@ use resources::Part;
 use serde_json::{Map, Value, json};
 
 use super::{Gate, caller, create};
-use crate::aggregation;
 use crate::config::Flags;
 use crate::registry::{Address, UpdateOptions};
 
@@ -29,14 +28,15 @@ impl Authentication {
     pub(crate) fn read(flags: &Flags) -> anyhow::Result<Self> {
         let mut data = Map::new();
         data.insert("client-ca-file".to_owned(), text(&flags.client_ca_file)?.into());
-        if let Some(path) = &flags.requestheader_client_ca_file {
+        let proxies = &flags.authentication.front_proxies;
+        if let Some(path) = &proxies.requestheader_client_ca_file {
             data.insert("requestheader-client-ca-file".to_owned(), text(path)?.into());
             for (key, value) in [
-                ("allowed-names", json!(flags.requestheader_allowed_names)),
-                ("username-headers", json!([aggregation::USER])),
-                ("uid-headers", json!([aggregation::UID])),
-                ("group-headers", json!([aggregation::GROUPS])),
-                ("extra-headers-prefix", json!([aggregation::EXTRA])),
+                ("allowed-names", json!(proxies.requestheader_allowed_names)),
+                ("username-headers", json!(proxies.requestheader_username_headers)),
+                ("uid-headers", json!(proxies.requestheader_uid_headers)),
+                ("group-headers", json!(proxies.requestheader_group_headers)),
+                ("extra-headers-prefix", json!(proxies.requestheader_extra_headers_prefix)),
             ] {
                 data.insert(format!("requestheader-{key}"), value.to_string().into());
             }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use api::Status;
 use http::{HeaderMap, HeaderName};
 
-use crate::authn::User;
+use crate::authn::{User, unescape};
 
 pub(crate) use modes::check;
 
@@ -61,26 +61,6 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Result<Option<User>, Status> {
         }
     }
     Ok(Some(wanted))
-}
-
-/// Percent-decoding; what is not well encoded stays as it is.
-fn unescape(key: &str) -> String {
-    let mut bytes = Vec::with_capacity(key.len());
-    let mut rest = key.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        if *byte != b'%' {
-            bytes.push(*byte);
-            rest = after;
-            continue;
-        }
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let Some(decoded) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
-            return key.to_owned();
-        };
-        bytes.push(decoded);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| key.to_owned())
 }
 
 /// A user as upstream's message shows it, in Go's notation.

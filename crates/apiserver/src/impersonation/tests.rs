@@ -1,7 +1,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{shown, take, unescape};
+use super::{shown, take};
 use crate::authn::User;
+use crate::authn::unescape;
 
 fn headers(list: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();

@@ -117,11 +117,10 @@ impl Rest {
         question: Question,
     ) -> Result<Response<Answer>, Status> {
         let Question { query, parsed, asked, limit } = question;
-        let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let user = match self.gate.authenticator().authenticate(peer, authorization).await {
+        let user = match self.gate.authenticator().authenticate(peer, request.headers_mut()).await {
             Ok(user) => user,
             Err(status) => {
-                audit::unauthenticated(&asked, authorization.is_some());
+                audit::unauthenticated(&asked, request.headers().contains_key(header::AUTHORIZATION));
                 return Err(status);
             }
         };

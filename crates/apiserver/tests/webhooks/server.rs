@@ -89,6 +89,7 @@ fn credentials(folder: &Path) -> Arc<ServerTls> {
         certificate: folder.join("hook.crt"),
         key: folder.join("hook.key"),
         client_ca: None,
+        front_proxy_ca: None,
     })
     .expect("loads")
 }

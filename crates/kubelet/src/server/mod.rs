@@ -53,7 +53,8 @@ pub async fn serve(
     let address = crate::build::listen_address(flags);
     let listener =
         tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-    let tls = ServerTls::load(ServerFiles { certificate, key, client_ca: flags.client_ca_file.clone() })?;
+    let client_ca = flags.client_ca_file.clone();
+    let tls = ServerTls::load(ServerFiles { certificate, key, client_ca, front_proxy_ca: None })?;
     tls.watch(shell.shutdown.clone());
     let front = Arc::new(Front {
         client_name: flags.client_name.clone(),
