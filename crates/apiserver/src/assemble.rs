@@ -75,17 +75,17 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
     let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
     let authorizer = Arc::new(flags.authorization.open(&cache, &shell.clock)?);
+    let converter = Arc::new(Converter::new(Arc::clone(&outward)));
     let parts = Parts {
         cache: Arc::clone(&cache),
         kinds: Arc::clone(&kinds),
         authorizer: Arc::clone(&authorizer),
         outward: Arc::clone(&outward),
+        converter: Arc::clone(&converter),
     };
     let admission = Chain::new(&choice, &parts);
     let clock = Arc::clone(&shell.clock);
-    let aggregation =
-        Arc::new(Aggregation::new(Arc::clone(&cache), Arc::clone(&outward), proxy_identity(flags)));
-    let converter = Arc::new(Converter::new(outward));
+    let aggregation = Arc::new(Aggregation::new(Arc::clone(&cache), outward, proxy_identity(flags)));
     let registry = Registry::new(store, Arc::clone(&cache), kinds, admission, planners, clock, converter);
 
     let tokens = Arc::new(tokens(flags, &cache, shell)?);

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
 
+use resources::Descriptor;
 use resources::cel::{self, Budget, Error, Foreign, Program, Variables, admission};
 use serde_json::{Value, json};
 
@@ -124,8 +125,8 @@ impl Variables for About<'_> {
 
 /// What a request is, as a review has it, without its objects.
 pub(super) fn attributes(of: &Request<'_>) -> Value {
-    let kind = of.kind;
-    let gvk = match kind.subresource(of.subresource) {
+    let requested = of.requested.unwrap_or(of.kind);
+    let gvk = |kind: &Descriptor| match kind.subresource(of.subresource) {
         // The kind of what is written through it, or of the options with which it is asked.
         Some(part) => {
             let (group, version) =
@@ -134,7 +135,8 @@ pub(super) fn attributes(of: &Request<'_>) -> Value {
         }
         None => json!({"group": kind.group, "version": kind.version, "kind": kind.kind}),
     };
-    let gvr = json!({"group": kind.group, "version": kind.version, "resource": kind.resource});
+    let gvr =
+        |kind: &Descriptor| json!({"group": kind.group, "version": kind.version, "resource": kind.resource});
     let user = &of.caller.user;
     let mut info = json!({"groups": user.groups});
     for (name, value) in [("username", &user.name), ("uid", &user.uid)] {
@@ -152,7 +154,8 @@ pub(super) fn attributes(of: &Request<'_>) -> Value {
         super::Operation::Connect => "",
     };
     let mut asked = json!({
-        "kind": gvk, "resource": gvr, "requestKind": gvk, "requestResource": gvr,
+        "kind": gvk(of.kind), "resource": gvr(of.kind),
+        "requestKind": gvk(requested), "requestResource": gvr(requested),
         "operation": verb(of.operation), "userInfo": info, "dryRun": of.dry_run, "options": null,
     });
     if !options.is_empty() {

@@ -2,10 +2,13 @@
 
 use api::selector::Labels;
 use api::{LabelSelector, metav1};
+use resources::Descriptor;
 use serde_json::{Map, Value};
 
+use super::equivalents::Seen;
 use super::{Operation, Request};
 use crate::cache::WatchCache;
+use crate::registry::Kinds;
 
 /// What a request does, as rules and reviews name it.
 pub(super) const fn verb(operation: Operation) -> &'static str {
@@ -30,12 +33,43 @@ pub(super) struct Rule {
     names: Vec<String>,
 }
 
-impl Rule {
-    /// Reads a list of rules.
-    pub(super) fn read_all(list: &Value) -> Vec<Self> {
-        list.as_array().into_iter().flatten().map(Self::read).collect()
+/// Rules, any of which may fit.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    all: Vec<Rule>,
+    /// Whether they mean the versions that they name only, not others of the same kind.
+    is_exact: bool,
+}
+
+impl Rules {
+    /// Reads a list of rules and the `matchPolicy` beside it.
+    pub(super) fn read(list: &Value, policy: &Value) -> Self {
+        let all = list.as_array().into_iter().flatten().map(Rule::read).collect();
+        Self { all, is_exact: policy == "Exact" }
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// As which version of its kind a request fits; its own comes first.
+    pub(super) fn fit(&self, request: &Request<'_>, kinds: &Kinds) -> Option<Seen> {
+        let fits = |kind: &Descriptor| self.all.iter().any(|rule| rule.fits(request, kind));
+        if fits(request.kind) {
+            return Some(Seen::Own);
+        }
+        if self.is_exact {
+            return None;
+        }
+        let has_part = |kind: &Descriptor| {
+            request.subresource.is_empty() || kind.subresource(request.subresource).is_some()
+        };
+        let mut others = kinds.other_versions(request.kind).into_iter();
+        others.find(|kind| has_part(kind) && fits(kind)).map(Seen::Other)
+    }
+}
+
+impl Rule {
     fn read(of: &Value) -> Self {
         let list = |field: &str| {
             let texts = of[field].as_array().into_iter().flatten();
@@ -51,9 +85,9 @@ impl Rule {
         }
     }
 
-    pub(super) fn fits(&self, request: &Request<'_>) -> bool {
+    /// Whether it fits a request, were it about this version of its kind.
+    fn fits(&self, request: &Request<'_>, kind: &Descriptor) -> bool {
         let has = |list: &[String], wanted: &str| list.iter().any(|one| one == "*" || one == wanted);
-        let kind = request.kind;
         let is_namespace = kind.group.is_empty() && kind.resource == "namespaces";
         let in_scope = match self.scope.as_str() {
             "Namespaced" => kind.namespaced && !is_namespace,

@@ -6,6 +6,7 @@ mod certificates;
 mod claim_resize;
 mod default_classes;
 mod default_tolerations;
+mod equivalents;
 mod expressions;
 mod extended_tolerations;
 mod limit_ranger;
@@ -51,6 +52,8 @@ pub enum Operation {
 pub struct Request<'a> {
     /// The kind.
     pub kind: &'a Descriptor,
+    /// The kind that the client named, where the request is shown as one for another version.
+    pub requested: Option<&'a Descriptor>,
     /// Empty for the main resource.
     pub subresource: &'a str,
     /// What it does.

@@ -30,6 +30,7 @@ use super::{Plugin, Request};
 use crate::authz::Authorizer;
 use crate::cache::WatchCache;
 use crate::connect::Outward;
+use crate::conversion::Converter;
 use crate::registry::Kinds;
 
 /// What plugins are made of.
@@ -42,6 +43,8 @@ pub struct Parts {
     pub authorizer: Arc<Authorizer>,
     /// The way to webhooks.
     pub outward: Arc<Outward>,
+    /// The way between versions.
+    pub converter: Arc<Converter>,
 }
 
 impl Parts {
@@ -54,7 +57,7 @@ impl Parts {
     }
 
     fn webhooks(&self) -> Webhooks {
-        Webhooks::new(self.cache(), Arc::clone(&self.outward), self.authorizer())
+        Webhooks::new(self)
     }
 }
 

@@ -48,6 +48,7 @@ impl Registry {
         }
         let mut request = Request {
             kind: &kind,
+            requested: None,
             subresource: "",
             operation: Admitted::Create,
             namespace: &address.namespace,

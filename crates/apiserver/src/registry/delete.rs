@@ -138,6 +138,7 @@ impl Registry {
         let old = self.decode_stored(kind, current).await?;
         let mut request = Request {
             kind,
+            requested: None,
             subresource: "",
             operation: Admitted::Delete,
             namespace: &address.namespace,

@@ -17,13 +17,19 @@ pub struct Kinds {
 struct Index {
     in_order: Vec<Arc<Descriptor>>,
     by_path: HashMap<Path, Arc<Descriptor>>,
+    /// The versions of the same objects.
+    by_storage: HashMap<(String, String), Vec<Arc<Descriptor>>>,
 }
 
 impl Index {
     fn new(in_order: Vec<Arc<Descriptor>>) -> Self {
         let path = |kind: &Arc<Descriptor>| (kind.group.clone(), kind.version.clone(), kind.resource.clone());
         let by_path = in_order.iter().map(|kind| (path(kind), Arc::clone(kind))).collect();
-        Self { in_order, by_path }
+        let mut by_storage = HashMap::<_, Vec<_>>::new();
+        for kind in &in_order {
+            by_storage.entry(kind.storage.clone()).or_default().push(Arc::clone(kind));
+        }
+        Self { in_order, by_path, by_storage }
     }
 }
 
@@ -53,10 +59,8 @@ impl Kinds {
     #[must_use]
     pub fn other_versions(&self, kind: &Descriptor) -> Vec<Arc<Descriptor>> {
         let index = self.index.load();
-        let is_other = |other: &&Arc<Descriptor>| {
-            other.storage == kind.storage && other.api_version() != kind.api_version()
-        };
-        index.in_order.iter().filter(is_other).cloned().collect()
+        let all = index.by_storage.get(&kind.storage).into_iter().flatten();
+        all.filter(|other| (&other.group, &other.version) != (&kind.group, &kind.version)).cloned().collect()
     }
 
     /// All kinds, in discovery order.

@@ -194,6 +194,7 @@ impl Registry {
     ) -> Result<(), Status> {
         let mut request = Request {
             kind: &address.kind,
+            requested: None,
             subresource,
             operation: Operation::Connect,
             namespace: &address.namespace,
@@ -225,6 +226,7 @@ impl Registry {
     ) -> Result<(Object, Vec<String>), Status> {
         let mut request = Request {
             kind: &address.kind,
+            requested: None,
             subresource,
             operation: Operation::Create,
             namespace: &address.namespace,

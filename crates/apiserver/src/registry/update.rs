@@ -234,6 +234,7 @@ impl Registry {
         }
         let mut request = Request {
             kind,
+            requested: None,
             subresource,
             operation: Admitted::Update,
             namespace: &address.namespace,

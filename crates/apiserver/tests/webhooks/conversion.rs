@@ -5,12 +5,12 @@ use testkit::{ControlPlane, Events, Rest};
 
 use super::server::Server;
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const V1: &str = "/apis/x.io/v1/namespaces/default/boxes";
-const V2: &str = "/apis/x.io/v2/namespaces/default/boxes";
+pub(super) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(super) const V1: &str = "/apis/x.io/v1/namespaces/default/boxes";
+pub(super) const V2: &str = "/apis/x.io/v2/namespaces/default/boxes";
 
 /// In v1 a box has a size `WxH`; in v2 a width and a height.
-fn definition(server: &Server) -> Value {
+pub(super) fn definition(server: &Server) -> Value {
     let version = |name: &str, storage: bool, fields: Value| {
         let spec = json!({"type": "object", "properties": fields});
         json!({
@@ -36,7 +36,7 @@ fn definition(server: &Server) -> Value {
     })
 }
 
-fn convert(path: &str, asked: &Value) -> Value {
+pub(super) fn convert(path: &str, asked: &Value) -> Value {
     let wanted = &asked["desiredAPIVersion"];
     let objects = asked["objects"].as_array().expect("objects");
     if objects.iter().any(|one| one["metadata"]["name"] == "bad") {
@@ -73,7 +73,7 @@ async fn plane() -> (ControlPlane, Rest, Server) {
     (plane, rest, server)
 }
 
-fn v1(name: &str, size: &str) -> Value {
+pub(super) fn v1(name: &str, size: &str) -> Value {
     json!({"apiVersion": "x.io/v1", "kind": "Box", "metadata": {"name": name}, "spec": {"size": size}})
 }
 

@@ -2,4 +2,5 @@
 
 mod admission;
 mod conversion;
+mod equivalent;
 mod server;

@@ -15,6 +15,8 @@ use hyper_util::rt::TokioExecutor;
 
 use super::server::Server;
 
+const JSON: &str = "application/json";
+
 /// An HTTP client with connections of its own.
 #[derive(Clone)]
 pub(super) struct Http {
@@ -39,24 +41,34 @@ impl Http {
     }
 
     pub(super) async fn open(&self, path: &str) -> anyhow::Result<Response<Incoming>> {
-        self.request(Method::GET, path, String::new()).await
+        self.request(Method::GET, path, JSON, String::new()).await
     }
 
-    async fn request(&self, method: Method, path: &str, body: String) -> anyhow::Result<Response<Incoming>> {
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> anyhow::Result<Response<Incoming>> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.server))
-            .header("content-type", "application/json")
+            .header("content-type", content_type)
             .body(Full::from(body))?;
         Ok(self.client.request(request).await?)
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<(u16, Bytes)> {
-        read(self.request(Method::GET, path, String::new()).await?).await
+        read(self.request(Method::GET, path, JSON, String::new()).await?).await
     }
 
     pub(super) async fn post(&self, path: &str, body: String) -> anyhow::Result<(u16, Bytes)> {
-        read(self.request(Method::POST, path, body).await?).await
+        read(self.request(Method::POST, path, JSON, body).await?).await
+    }
+
+    pub(super) async fn apply(&self, path: &str, body: String) -> anyhow::Result<(u16, Bytes)> {
+        read(self.request(Method::PATCH, path, "application/apply-patch+yaml", body).await?).await
     }
 }
 

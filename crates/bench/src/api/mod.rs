@@ -1,8 +1,10 @@
-//! The API server through its REST front: creates, gets, lists, watch fan-out,
-//! start, idle; with the server's own CPU time for each operation, the figure
+//! The API server through its REST front: creates, gets, applies, lists, watch fan-out,
+//! custom resource definitions, start, idle; with the server's own CPU time for each operation, the figure
 //! that a noisy machine disturbs least.
 
+mod definitions;
 mod load;
+mod pods;
 mod server;
 
 use std::path::PathBuf;
@@ -37,11 +39,14 @@ pub(crate) struct ApiBenchmark {
     #[arg(long, default_value_t = 10_000)]
     objects: usize,
     /// Watchers of the fan-out.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 1_000)]
     watchers: usize,
     /// Writes during the fan-out.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 1_000)]
     writes: usize,
+    /// Custom resource definitions.
+    #[arg(long, default_value_t = 1_000)]
+    definitions: usize,
 }
 
 fn config_map(name: &str, bytes: usize) -> String {
@@ -57,7 +62,7 @@ const LISTED: &str = "/api/v1/namespaces/listed/configmaps";
 impl ApiBenchmark {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         daemon::tls::install_crypto();
-        let server = Server::start(self.kube_apiserver.as_deref(), &self.dir).await?;
+        let mut server = Server::start(self.kube_apiserver.as_deref(), &self.dir).await?;
         println!("start to ready: {} ms", server.start_to_ready.as_millis());
         self.idle(&server).await?;
         println!(
@@ -92,8 +97,35 @@ impl ApiBenchmark {
             .await?;
             show(&format!("get, {clients} clients"), &measured);
         }
+        self.applies(&server, &http).await?;
+        pods::run(&server, &http, self.duration()).await?;
         self.lists(&server, &http).await?;
-        self.fan_out(&server, &http).await
+        self.fan_out(&server, &http).await?;
+        definitions::run(&mut server, self.definitions).await
+    }
+
+    /// Server-side apply of what is there already.
+    async fn applies(&self, server: &Server, http: &Http) -> anyhow::Result<()> {
+        let path = format!("{MAPS}/applied?fieldManager=bench&force=true");
+        let body = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap",{}"#, &config_map("applied", 500)[1..]);
+        let first = http.apply(&path, body.clone()).await?;
+        ensure!(first.0 == 201, "apply: {}", String::from_utf8_lossy(&first.1));
+        let measured = run_load(server, 1, self.duration(), |_| {
+            let (http, path, body) = (http.clone(), path.clone(), body.clone());
+            async move {
+                ensure!(http.apply(&path, body).await?.0 == 200, "apply");
+                Ok(())
+            }
+        })
+        .await?;
+        show("apply what is there already", &measured);
+        let last = http.get(&format!("{MAPS}/applied")).await?;
+        let version = |body: &[u8]| {
+            let object: serde_json::Value = serde_json::from_slice(body)?;
+            anyhow::Ok(object["metadata"]["resourceVersion"].clone())
+        };
+        ensure!(version(&first.1)? == version(&last.1)?, "an apply that changes nothing was written");
+        Ok(())
     }
 
     fn duration(&self) -> Duration {

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use client::ClientFiles;
 use client::kubeconfig::Material;
 use daemon::{Clock as _, SystemClock};
@@ -19,9 +19,11 @@ pub(super) struct Server {
     child: Child,
     files: ClientFiles,
     url: String,
+    binary: PathBuf,
+    port: u16,
     pub(super) start_to_ready: Duration,
     // Removed after the server has ended.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -34,25 +36,38 @@ impl Server {
         let files = credentials(folder.path())?;
         let port = free_port()?;
         let url = format!("https://127.0.0.1:{port}");
-        let clock = SystemClock;
-        let started = clock.monotonic();
+        let started = SystemClock.monotonic();
         let child = spawn(&binary, folder.path(), port)?;
-        let mut server = Self { child, files, url, start_to_ready: Duration::ZERO, _folder: folder };
-        let http = server.http()?;
-        loop {
-            if http.get("/readyz").await.is_ok_and(|answer| answer.0 == 200) {
-                break;
+        let mut server = Self { child, files, url, binary, port, start_to_ready: Duration::ZERO, folder };
+        server.ready(started).await?;
+        Ok(server)
+    }
+
+    /// Ends it at once, and starts it again on what it had stored.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.child.kill().context("end the server")?;
+        self.child.wait().context("end the server")?;
+        let started = SystemClock.monotonic();
+        self.child = spawn(&self.binary, self.folder.path(), self.port)?;
+        self.ready(started).await
+    }
+
+    async fn ready(&mut self, started: Instant) -> anyhow::Result<()> {
+        let http = self.http()?;
+        let since = || SystemClock.monotonic().duration_since(started);
+        while !http.get("/readyz").await.is_ok_and(|answer| answer.0 == 200) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended: {status}", self.binary.display());
             }
-            if let Some(status) = server.child.try_wait()? {
-                bail!("{} ended: {status}", binary.display());
-            }
-            if clock.monotonic().duration_since(started) > Duration::from_secs(30) {
-                bail!("{} is not ready after 30 seconds", binary.display());
-            }
+            ensure!(
+                since() < Duration::from_secs(30),
+                "{} is not ready after 30 seconds",
+                self.binary.display()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        server.start_to_ready = clock.monotonic().duration_since(started);
-        Ok(server)
+        self.start_to_ready = since();
+        Ok(())
     }
 
     pub(super) fn http(&self) -> anyhow::Result<Http> {

@@ -23,6 +23,7 @@ fn told(
     let object = |value: Value| Object::from_value(value).ok();
     let request = Request {
         kind: kinds.find(group, version, resource).expect("a kind"),
+        requested: None,
         subresource,
         operation,
         namespace: "",

@@ -6,8 +6,10 @@ use resources::cel::admission::{self, PolicyTypes};
 use serde_json::{Map, Value};
 
 use crate::admission::Request;
+use crate::admission::equivalents::Seen;
 use crate::admission::expressions::{Compiled, Conditions};
-use crate::admission::matching::{Rule, Selectors};
+use crate::admission::matching::{Rules, Selectors};
+use crate::registry::Kinds;
 
 /// A policy and the bindings that put it into force.
 #[derive(Debug)]
@@ -85,24 +87,29 @@ pub(super) struct Binding {
 #[derive(Debug)]
 pub(super) struct Constraints {
     selectors: Selectors,
-    rules: Vec<Rule>,
-    excluded: Vec<Rule>,
+    rules: Rules,
+    excluded: Rules,
 }
 
 impl Constraints {
     fn read(of: &Value) -> Result<Self, String> {
         Ok(Self {
             selectors: Selectors::read(of)?,
-            rules: Rule::read_all(&of["resourceRules"]),
-            excluded: Rule::read_all(&of["excludeResourceRules"]),
+            rules: Rules::read(&of["resourceRules"], &of["matchPolicy"]),
+            excluded: Rules::read(&of["excludeResourceRules"], &of["matchPolicy"]),
         })
     }
 
-    /// Whether they fit a request; without rules they fit every resource.
-    pub(super) fn fit(&self, request: &Request<'_>, namespace: Option<&Map<String, Value>>) -> bool {
-        (self.rules.is_empty() || self.rules.iter().any(|rule| rule.fits(request)))
-            && !self.excluded.iter().any(|rule| rule.fits(request))
-            && self.selectors.select(request, namespace)
+    /// As what they fit a request; without rules they fit every resource.
+    pub(super) fn fit(
+        &self,
+        request: &Request<'_>,
+        namespace: Option<&Map<String, Value>>,
+        kinds: &Kinds,
+    ) -> Option<Seen> {
+        let seen = if self.rules.is_empty() { Seen::Own } else { self.rules.fit(request, kinds)? };
+        let is_out = self.excluded.fit(request, kinds).is_some();
+        Some(seen).filter(|_| !is_out && self.selectors.select(request, namespace))
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use api::{Object, Reason, Status};
 use parking_lot::Mutex;
 
+use super::equivalents::{Equivalents, Seen};
 use super::matching::namespace_labels;
 use super::{Parts, Request};
 use crate::authz::Authorizer;
@@ -34,6 +35,7 @@ struct Policies {
     cache: Arc<WatchCache>,
     kinds: Arc<Kinds>,
     authorizer: Arc<Authorizer>,
+    equivalents: Equivalents,
     /// The resources of policies and bindings.
     resources: (&'static str, &'static str),
     /// The revisions of the last changes that were read, and what they gave.
@@ -43,6 +45,8 @@ struct Policies {
 /// A policy that a request has to do with.
 struct Invocation<'p> {
     policy: &'p Policy,
+    /// As what the policy sees the request.
+    seen: Seen,
     /// None, if it is the policy that is wrong.
     binding: Option<&'p Binding>,
     /// The parameter, or why there is none.
@@ -55,6 +59,7 @@ impl Policies {
             cache: Arc::clone(&parts.cache),
             kinds: Arc::clone(&parts.kinds),
             authorizer: Arc::clone(&parts.authorizer),
+            equivalents: Equivalents::new(Arc::clone(&parts.converter)),
             resources,
             known: Mutex::default(),
         }
@@ -90,17 +95,18 @@ impl Policies {
         for policy in all {
             let wrong = |why: &str| Invocation {
                 policy,
+                seen: Seen::Own,
                 binding: None,
                 param: Err(format!("failed to configure policy: {why}")),
             };
-            match &policy.constraints {
+            let seen = match &policy.constraints {
                 Err(why) => {
                     found.push(wrong(why));
                     continue;
                 }
-                Ok(constraints) if !constraints.fit(request, labels.as_ref()) => continue,
-                Ok(_) => {}
-            }
+                Ok(constraints) => constraints.fit(request, labels.as_ref(), &self.kinds),
+            };
+            let Some(seen) = seen else { continue };
             let kind = policy.param_kind.as_ref().map(|kind| params::find(&self.kinds, kind)).transpose();
             let kind = match kind {
                 Ok(kind) => kind,
@@ -111,13 +117,17 @@ impl Policies {
             };
             for binding in &policy.bindings {
                 let params = match &binding.constraints {
-                    Ok(Some(constraints)) if !constraints.fit(request, labels.as_ref()) => continue,
+                    Ok(Some(constraints))
+                        if constraints.fit(request, labels.as_ref(), &self.kinds).is_none() =>
+                    {
+                        continue;
+                    }
                     Err(why) => Err(why.clone()),
                     Ok(_) => {
                         params::collect(&self.cache, kind.as_deref(), &binding.param_ref, request.namespace)
                     }
                 };
-                let one = |param| Invocation { policy, binding: Some(binding), param };
+                let one = |param| Invocation { policy, seen: seen.clone(), binding: Some(binding), param };
                 match params {
                     Ok(params) => found.extend(params.into_iter().map(|param| one(Ok(param)))),
                     Err(why) => found.push(one(Err(format!("failed to configure binding: {why}")))),

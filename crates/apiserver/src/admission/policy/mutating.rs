@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::asked::Asked;
 use super::definition::Mutation;
 use super::{Invocation, Policies, refused};
+use crate::admission::equivalents::Seen;
 use crate::admission::{Operation, Parts, Plugin, Request};
 
 const RESOURCES: (&str, &str) = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings");
@@ -40,7 +41,7 @@ impl MutatingPolicies {
         Self(Policies::new(parts, RESOURCES))
     }
 
-    fn change(&self, request: &mut Request<'_>) -> Result<(), Status> {
+    async fn change(&self, request: &mut Request<'_>) -> Result<(), Status> {
         if request.object.is_none() || !matches!(request.operation, Operation::Create | Operation::Update) {
             return Ok(());
         }
@@ -61,7 +62,19 @@ impl MutatingPolicies {
                 continue;
             }
             let before = request.object.clone();
-            match self.invoke(invocation, request, namespace.as_ref()) {
+            let invoked = match &invocation.seen {
+                Seen::Own => self.invoke(invocation, request, namespace.as_ref()),
+                Seen::Other(kind) => {
+                    let mut turned = self.0.equivalents.request(request, kind).await?;
+                    let before = turned.object.clone();
+                    let invoked = self.invoke(invocation, &mut turned, namespace.as_ref());
+                    if turned.object != before {
+                        self.0.equivalents.take_back(request, turned).await?;
+                    }
+                    invoked
+                }
+            };
+            match invoked {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(why) if invocation.policy.is_fatal => {
@@ -166,7 +179,6 @@ fn denied(of: &Invocation<'_>, request: &Request<'_>, why: &str) -> Status {
 
 impl Plugin for MutatingPolicies {
     fn mutate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        let changed = self.change(request);
-        Box::pin(async move { changed })
+        Box::pin(self.change(request))
     }
 }

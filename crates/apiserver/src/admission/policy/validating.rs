@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::asked::Asked;
 use super::definition::{Action, Binding, Policy, Validation};
 use super::{Invocation, Policies, refused};
+use crate::admission::equivalents::Seen;
 use crate::admission::{Parts, Plugin, Request};
 use crate::audit;
 
@@ -60,7 +61,7 @@ impl ValidatingPolicies {
         Self(Policies::new(parts, RESOURCES))
     }
 
-    fn judge(&self, request: &mut Request<'_>) -> Result<(), Status> {
+    async fn judge(&self, request: &mut Request<'_>) -> Result<(), Status> {
         let all = self.0.now(request);
         let invocations = self.0.invocations(&all, request);
         if invocations.is_empty() {
@@ -68,17 +69,22 @@ impl ValidatingPolicies {
         }
         let namespace = self.0.namespace(request);
         let (mut warnings, mut refusals, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
-        for Invocation { policy, binding, param } in invocations {
+        let mut turned = Vec::new();
+        for Invocation { policy, seen, binding, param } in &invocations {
+            let shown = match seen {
+                Seen::Own => &*request,
+                Seen::Other(kind) => self.0.equivalents.among(&mut turned, request, kind).await?,
+            };
             let given = match (param, binding) {
                 (Ok(param), Some(binding)) => (param, binding),
                 (Err(why), _) if policy.is_fatal => {
-                    refusals.push(Refusal { policy, binding, denial: Denial::new(why) });
+                    refusals.push(Refusal { policy, binding: *binding, denial: Denial::new(why.clone()) });
                     continue;
                 }
                 _ => continue,
             };
             let with = (given.0.as_ref(), namespace.as_ref());
-            let denials = denials(&Asked::new(policy, request, &self.0.authorizer, with));
+            let denials = denials(&Asked::new(policy, shown, &self.0.authorizer, with));
             take(policy, given.1, denials, (&mut refusals, &mut warnings, &mut recorded));
         }
         if !recorded.is_empty() {
@@ -180,7 +186,6 @@ fn take<'p>(
 
 impl Plugin for ValidatingPolicies {
     fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        let judged = self.judge(request);
-        Box::pin(async move { judged })
+        Box::pin(self.judge(request))
     }
 }

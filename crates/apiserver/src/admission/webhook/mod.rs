@@ -16,13 +16,15 @@ use parking_lot::Mutex;
 use resources::cel::Budget;
 use serde_json::Value;
 
+use super::equivalents::{Equivalents, Seen};
 use super::expressions::About;
 use super::matching::namespace_labels;
-use super::{Plugin, Request};
+use super::{Parts, Plugin, Request};
 use crate::audit;
 use crate::authz::Authorizer;
 use crate::cache::{Selected, WatchCache};
 use crate::connect::Outward;
+use crate::registry::Kinds;
 use registration::{OnFailure, Webhook};
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -59,8 +61,10 @@ impl Registered {
 /// The plugin.
 pub(super) struct Webhooks {
     cache: Arc<WatchCache>,
+    kinds: Arc<Kinds>,
     outward: Arc<Outward>,
     authorizer: Arc<Authorizer>,
+    equivalents: Equivalents,
     mutating: Registered,
     validating: Registered,
 }
@@ -69,18 +73,28 @@ pub(super) struct Webhooks {
 type Verdict = Result<review::Answer, Status>;
 
 impl Webhooks {
-    pub(super) fn new(cache: Arc<WatchCache>, outward: Arc<Outward>, authorizer: Arc<Authorizer>) -> Self {
-        let (mutating, validating) = (Registered::new(MUTATING), Registered::new(VALIDATING));
-        Self { cache, outward, authorizer, mutating, validating }
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            cache: Arc::clone(&parts.cache),
+            kinds: Arc::clone(&parts.kinds),
+            outward: Arc::clone(&parts.outward),
+            authorizer: Arc::clone(&parts.authorizer),
+            equivalents: Equivalents::new(Arc::clone(&parts.converter)),
+            mutating: Registered::new(MUTATING),
+            validating: Registered::new(VALIDATING),
+        }
     }
 
-    fn wanted<'w>(&self, all: &'w [Webhook], request: &Request<'_>) -> Vec<&'w Webhook> {
+    /// Those who want to see a request, and as what.
+    fn wanted<'w>(&self, all: &'w [Webhook], request: &Request<'_>) -> Vec<(&'w Webhook, Seen)> {
         // Nobody can lock themselves out by a webhook on webhooks.
         if all.is_empty() || request.kind.group == GROUP {
             return Vec::new();
         }
         let labels = namespace_labels(&self.cache, request);
-        all.iter().filter(|webhook| webhook.wants(request, labels.as_ref())).collect()
+        let wanted =
+            |webhook: &'w Webhook| Some((webhook, webhook.wants(request, labels.as_ref(), &self.kinds)?));
+        all.iter().filter_map(wanted).collect()
     }
 
     /// Whether a webhook's match conditions hold.
@@ -143,29 +157,42 @@ impl Webhooks {
         // For each webhook called: its name, and the object as it left it.
         let mut left: Vec<(String, Option<Object>)> = Vec::new();
         for round in 0..2 {
-            for webhook in self.wanted(&all, request).into_iter().cloned().collect::<Vec<_>>() {
+            for (webhook, seen) in self.wanted(&all, request) {
                 let before = left.iter().position(|(name, _)| *name == webhook.id);
                 match before {
                     _ if round == 0 => {}
                     Some(at) if webhook.is_reinvoked && left[at].1 != request.object => {}
                     _ => continue,
                 }
-                let verdict = self.call(&webhook, request).await;
                 let index = all.iter().position(|one| one.id == webhook.id).unwrap_or(0);
                 let place = format!("round_{round}_index_{index}");
-                if let Ok(answer) = &verdict {
-                    record(&webhook, answer, "mutating", &place);
+                match seen {
+                    Seen::Own => self.ask(webhook, &place, request).await?,
+                    Seen::Other(kind) => {
+                        let mut turned = self.equivalents.request(request, &kind).await?;
+                        self.ask(webhook, &place, &mut turned).await?;
+                        self.equivalents.take_back(request, turned).await?;
+                    }
                 }
-                let patch = verdict.as_ref().ok().and_then(|answer| answer.patch.as_deref());
-                let is_changed = patch.is_some_and(|patch| patch != b"[]");
-                self.take(&webhook, verdict, request)?;
-                record_mutation(&webhook, &place, is_changed);
                 match before {
                     Some(at) => left[at].1.clone_from(&request.object),
                     None => left.push((webhook.id.clone(), request.object.clone())),
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Lets one mutating webhook change a request.
+    async fn ask(&self, webhook: &Webhook, place: &str, request: &mut Request<'_>) -> Result<(), Status> {
+        let verdict = self.call(webhook, request).await;
+        if let Ok(answer) = &verdict {
+            record(webhook, answer, "mutating", place);
+        }
+        let patch = verdict.as_ref().ok().and_then(|answer| answer.patch.as_deref());
+        let is_changed = patch.is_some_and(|patch| patch != b"[]");
+        self.take(webhook, verdict, request)?;
+        record_mutation(webhook, place, is_changed);
         Ok(())
     }
 
@@ -205,8 +232,13 @@ impl Webhooks {
         let verdicts = {
             let request = &*request;
             let wanted = self.wanted(&all, request);
-            let calls = wanted.into_iter().map(|webhook| async move {
-                let verdict = self.call(webhook, request).await;
+            let calls = wanted.into_iter().map(|(webhook, seen)| async move {
+                let verdict = match seen {
+                    Seen::Own => self.call(webhook, request).await,
+                    Seen::Other(kind) => {
+                        self.call(webhook, &self.equivalents.request(request, &kind).await?).await
+                    }
+                };
                 verdict.map(|answer| (webhook, answer))
             });
             join_all(calls).await

@@ -8,9 +8,11 @@ use serde_json::{Map, Value};
 
 use super::review::Version;
 use crate::admission::Request;
+use crate::admission::equivalents::Seen;
 use crate::admission::expressions::Conditions;
-use crate::admission::matching::{Rule, Selectors};
+use crate::admission::matching::{Rules, Selectors};
 use crate::connect::Destination;
+use crate::registry::Kinds;
 
 /// What a failed call means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(super) struct Webhook {
     pub(super) allows_dry_run: bool,
     pub(super) is_reinvoked: bool,
     pub(super) conditions: Conditions,
-    rules: Vec<Rule>,
+    rules: Rules,
     selectors: Selectors,
 }
 
@@ -66,16 +68,21 @@ fn webhook(registration: &str, of: &Value) -> Webhook {
         allows_dry_run: matches!(text("sideEffects").as_str(), "None" | "NoneOnDryRun"),
         is_reinvoked: text("reinvocationPolicy") == "IfNeeded",
         conditions: Conditions::read(&of["matchConditions"], &admission::known),
-        rules: Rule::read_all(&of["rules"]),
+        rules: Rules::read(&of["rules"], &of["matchPolicy"]),
         selectors,
     }
 }
 
 impl Webhook {
-    /// Whether the webhook wants to see a request. Without labels, the request is in
+    /// As what the webhook wants to see a request. Without labels, the request is in
     /// no namespace.
-    pub(super) fn wants(&self, request: &Request<'_>, namespace: Option<&Map<String, Value>>) -> bool {
-        self.rules.iter().any(|rule| rule.fits(request)) && self.selectors.select(request, namespace)
+    pub(super) fn wants(
+        &self,
+        request: &Request<'_>,
+        namespace: Option<&Map<String, Value>>,
+        kinds: &Kinds,
+    ) -> Option<Seen> {
+        self.rules.fit(request, kinds).filter(|_| self.selectors.select(request, namespace))
     }
 }
 
@@ -94,12 +101,14 @@ mod tests {
     #[test]
     fn rules_and_selectors_choose() {
         let catalogue = Catalogue::built_in();
+        let kinds = Kinds::new(&catalogue);
         let pods = catalogue.find("", "v1", "pods").expect("pods");
         let caller = Caller { user: Arc::new(User::default()), field_manager: String::new() };
         let mut pod = Object::default();
         pod.set_at(&["metadata", "labels", "app"], "web");
         let request = |subresource: &'static str| Request {
             kind: pods,
+            requested: None,
             subresource,
             operation: Operation::Create,
             namespace: "n",
@@ -131,8 +140,9 @@ mod tests {
             (json!(["*/*"]), "", true),
             (json!(["services"]), "", false),
         ] {
-            let found = of(resources.clone(), json!({})).wants(&request(subresource), labels.as_ref());
-            assert_eq!(found, wanted, "{resources} {subresource}");
+            let found =
+                of(resources.clone(), json!({})).wants(&request(subresource), labels.as_ref(), &kinds);
+            assert_eq!(found.is_some(), wanted, "{resources} {subresource}");
         }
         for (more, wanted) in [
             (json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}), true),
@@ -140,8 +150,8 @@ mod tests {
             (json!({"objectSelector": {"matchLabels": {"app": "web"}}}), true),
             (json!({"objectSelector": {"matchLabels": {"app": "db"}}}), false),
         ] {
-            let found = of(json!(["pods"]), more.clone()).wants(&request(""), labels.as_ref());
-            assert_eq!(found, wanted, "{more}");
+            let found = of(json!(["pods"]), more.clone()).wants(&request(""), labels.as_ref(), &kinds);
+            assert_eq!(found.is_some(), wanted, "{more}");
         }
         assert!(of(json!([]), json!({"admissionReviewVersions": ["v7"]})).destination.is_err());
     }
