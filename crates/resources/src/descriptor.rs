@@ -1,12 +1,15 @@
 //! What is known about a kind, as data.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::Object;
 use api::schema::{Conformed, Schema, StructId, TypeMismatch};
 use serde_json::Value;
 
 use crate::Strategy;
+
+/// A struct of a schema, made when it is first asked for.
+pub type Shape = LazyLock<(Arc<Schema>, StructId), Box<dyn FnOnce() -> (Arc<Schema>, StructId) + Send>>;
 
 /// One resource of one version of one group.
 #[derive(Clone)]
@@ -33,8 +36,9 @@ pub struct Descriptor {
     pub subresources: Vec<Subresource>,
     /// The columns of the kind's table.
     pub columns: Vec<Column>,
-    /// The shape: a struct of the schema.
-    pub shape: (Arc<Schema>, StructId),
+    /// The shape: a struct of the schema. That of a custom resource is made when it is
+    /// first asked for.
+    pub shape: Arc<Shape>,
     /// Group and resource under which objects are stored; several versions, and
     /// several groups, may share one.
     pub storage: (String, String),

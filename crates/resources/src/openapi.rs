@@ -153,7 +153,9 @@ impl Walk<'_> {
 
     fn kind(&mut self, kind: &Descriptor) {
         if let Some(document) = kind.strategy.document() {
-            return self.documented(kind, document);
+            // Whoever stored it wrote it from a value.
+            let document = serde_json::from_str(document).unwrap_or_default();
+            return self.documented(kind, &document);
         }
         let of = self.schema.get(kind.shape.1).name.clone();
         let package = of.split('.').next().unwrap_or_default().to_owned();

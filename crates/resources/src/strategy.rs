@@ -154,8 +154,8 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
-    /// The OpenAPI schema of the kind, where it does not follow from its shape.
-    fn document(&self) -> Option<&Value> {
+    /// The OpenAPI schema of the kind, in JSON, where it does not follow from its shape.
+    fn document(&self) -> Option<&str> {
         None
     }
 }

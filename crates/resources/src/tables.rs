@@ -7,7 +7,7 @@
 mod schema;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use api::schema::Schema;
 
@@ -87,7 +87,10 @@ pub(crate) fn descriptors() -> Vec<Arc<Descriptor>> {
             verbs: words(verbs),
             subresources: Vec::new(),
             columns: columns.remove(&key).unwrap_or_else(plain_columns),
-            shape: (schema.clone(), shape),
+            shape: Arc::new(LazyLock::new({
+                let schema = Arc::clone(&schema);
+                Box::new(move || (schema, shape))
+            })),
             storage,
             stored_version,
             conversion: None,

@@ -7,7 +7,7 @@
 
 mod names;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +29,44 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Follows the definitions.
 struct Definitions {
     gate: Arc<Gate>,
-    /// What was made of each definition, by its uid, and at which version.
-    made: HashMap<String, (String, Vec<Arc<Descriptor>>)>,
+    /// By name.
+    known: BTreeMap<String, Known>,
+}
+
+/// What is known of a definition.
+struct Known {
+    /// The definition without its versions, which may be large.
+    definition: Object,
+    /// The version that this was read from.
+    revision: u64,
+    /// What is served; nothing as long as its names are not accepted.
+    kinds: Vec<Arc<Descriptor>>,
+    /// Whether its status has been looked at since it changed.
+    is_settled: bool,
+}
+
+impl Known {
+    fn read(mut definition: Object, revision: u64) -> Self {
+        let mut kinds = Vec::new();
+        if names::is_true(&definition, "Established") {
+            match resources::custom::descriptors(&definition) {
+                Ok(made) => kinds.extend(made.into_iter().map(Arc::new)),
+                Err(error) => tracing::error!(name = definition.name(), %error, "cannot serve a definition"),
+            }
+        }
+        for large in [["spec", "versions"], ["metadata", "managedFields"], ["metadata", "annotations"]] {
+            definition.remove_at(&large);
+        }
+        Self { definition, revision, kinds, is_settled: false }
+    }
+
+    /// Whether its status, or its end, may have to be brought forward. Names that were
+    /// accepted stay so, whatever others do.
+    fn is_due(&self) -> bool {
+        !self.is_settled
+            || self.definition.is_terminating()
+            || !names::is_true(&self.definition, "NamesAccepted")
+    }
 }
 
 fn caller() -> Caller {
@@ -41,10 +77,9 @@ fn caller() -> Caller {
 
 /// Serves the kinds that are defined now, and follows the definitions from then on.
 pub(crate) fn start(gate: &Arc<Gate>, shutdown: Shutdown) {
-    let mut definitions = Definitions { gate: Arc::clone(gate), made: HashMap::new() };
+    let mut definitions = Definitions { gate: Arc::clone(gate), known: BTreeMap::new() };
     // What was established before is served before the first request.
-    let all = definitions.all();
-    definitions.serve(&all);
+    definitions.read();
     tasks::spawn("definitions", async move { definitions.run(shutdown).await });
 }
 
@@ -53,13 +88,21 @@ impl Definitions {
         let mut changed = self.gate.registry().cache().resource(GROUP, RESOURCE).changed();
         loop {
             changed.mark_unchanged();
-            let all = self.all();
-            self.serve(&all);
+            self.read();
             let mut is_settled = true;
-            for definition in &all {
-                if let Err(error) = self.settle(definition, &all).await {
-                    tracing::warn!(name = definition.name(), %error, "cannot settle a definition");
-                    is_settled = false;
+            let due: Vec<String> =
+                self.known.iter().filter(|(_, one)| one.is_due()).map(|(name, _)| name.clone()).collect();
+            for name in due {
+                match self.settle(&name).await {
+                    Ok(()) => {
+                        if let Some(known) = self.known.get_mut(&name) {
+                            known.is_settled = true;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(name, %error, "cannot settle a definition");
+                        is_settled = false;
+                    }
                 }
             }
             tokio::select! {
@@ -74,47 +117,33 @@ impl Definitions {
         }
     }
 
-    /// The definitions in the order in which they were made.
-    fn all(&self) -> Vec<Object> {
+    /// Reads the definitions that changed, and serves the kinds of established ones in the
+    /// order in which they were made.
+    fn read(&mut self) {
         let resource = self.gate.registry().cache().resource(GROUP, RESOURCE);
         let (found, _) = resource.list(&crate::cache::Selected::default(), 0, None);
-        let mut all: Vec<Object> = found.iter().filter_map(|stored| stored.object().ok()).collect();
-        let order =
-            |one: &Object| (one.text(&["metadata", "creationTimestamp"]).to_owned(), one.name().to_owned());
-        all.sort_by_key(order);
-        all
-    }
-
-    /// Serves the kinds of established definitions.
-    fn serve(&mut self, all: &[Object]) {
-        let mut custom = Vec::new();
-        let mut made = HashMap::new();
-        for definition in all.iter().filter(|one| names::is_true(one, "Established")) {
-            let (uid, version) = (definition.uid().to_owned(), definition.resource_version().to_owned());
-            let known = self.made.remove(&uid).filter(|(at, _)| *at == version).map(|(_, kinds)| kinds);
-            let kinds = known.unwrap_or_else(|| match resources::custom::descriptors(definition) {
-                Ok(kinds) => kinds.into_iter().map(Arc::new).collect(),
-                Err(error) => {
-                    tracing::error!(name = definition.name(), %error, "cannot serve a definition");
-                    Vec::new()
-                }
-            });
-            custom.extend(kinds.iter().cloned());
-            made.insert(uid, (version, kinds));
+        let mut before = std::mem::take(&mut self.known);
+        for stored in &found {
+            let known = before.remove(stored.name()).filter(|known| known.revision == stored.revision);
+            let known = known.or_else(|| Some(Known::read(stored.object().ok()?, stored.revision)));
+            self.known.extend(known.map(|known| (stored.name().to_owned(), known)));
         }
-        self.made = made;
+        let mut in_order: Vec<&Known> = self.known.values().collect();
+        in_order.sort_by_key(|one| one.definition.text(&["metadata", "creationTimestamp"]));
+        let custom = in_order.iter().flat_map(|one| &one.kinds).cloned().collect();
         self.gate.registry().kinds().set_custom(custom);
     }
 
     /// Brings one definition's status, or its end, forward.
-    async fn settle(&self, definition: &Object, all: &[Object]) -> Result<(), Status> {
+    async fn settle(&self, name: &str) -> Result<(), Status> {
         let registry = self.gate.registry();
+        let Some(Known { definition, kinds, .. }) = self.known.get(name) else { return Ok(()) };
         let kind = registry.kinds().find(GROUP, "v1", RESOURCE).ok_or_else(Status::no_such_resource)?;
         let address = Address { kind, namespace: String::new(), name: definition.name().to_owned() };
         let now = api::time::format(registry.clock().now());
-        let others: BTreeMap<&str, &Object> =
-            all.iter().filter(|one| one.uid() != definition.uid()).map(|one| (one.name(), one)).collect();
-        let reported = names::reported(definition, others.values().copied(), &now);
+        let others = self.known.values().map(|one| &one.definition);
+        let others = others.filter(|one| one.uid() != definition.uid());
+        let reported = names::reported(definition, others, &now);
         if reported.get("status") != definition.get("status") {
             let uid = definition.uid().to_owned();
             let transform = |current: &Object| {
@@ -137,15 +166,14 @@ impl Definitions {
             };
         }
         if definition.is_terminating() && definition.finalizers().any(|one| one == CLEANUP) {
-            self.clean_up(definition, &address).await?;
+            self.clean_up(kinds, &address).await?;
         }
         Ok(())
     }
 
     /// Deletes the objects of a definition that goes; when none is left, lets it go.
-    async fn clean_up(&self, definition: &Object, address: &Address) -> Result<(), Status> {
+    async fn clean_up(&self, kinds: &[Arc<Descriptor>], address: &Address) -> Result<(), Status> {
         let registry = self.gate.registry();
-        let kinds = self.made.get(definition.uid()).map(|(_, kinds)| kinds.as_slice()).unwrap_or_default();
         // In the version that they are stored in, to depend on no conversion.
         let stored = kinds.iter().find(|kind| kind.api_version() == kind.stored_version);
         if let Some(kind) = stored.or(kinds.first()) {

@@ -56,32 +56,24 @@ fn settle(definition: &Object, others: &[&Object]) -> (Map<String, Value>, Optio
     let requested = definition.at(&["spec", "names"]).and_then(Value::as_object).cloned().unwrap_or_default();
     let mut accepted =
         definition.at(&["status", "acceptedNames"]).and_then(Value::as_object).cloned().unwrap_or_default();
-    let names_of = |other: &Object, field: &str| -> Vec<String> {
-        match other.at(&["status", "acceptedNames", field]) {
-            Some(Value::String(text)) => vec![text.clone()],
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            _ => Vec::new(),
-        }
+    let has = |other: &Object, field: &str, name: &str| match other.at(&["status", "acceptedNames", field]) {
+        Some(Value::String(text)) => text == name,
+        Some(Value::Array(list)) => list.iter().any(|one| one == name),
+        _ => false,
     };
     // Names of resources share one space, names of kinds another.
-    let resource_names: Vec<String> = others
-        .iter()
-        .flat_map(|other| ["plural", "singular", "shortNames"].map(|field| names_of(other, field)))
-        .flatten()
-        .collect();
-    let kind_names: Vec<String> = others
-        .iter()
-        .flat_map(|other| ["kind", "listKind"].map(|field| names_of(other, field)))
-        .flatten()
-        .collect();
+    let resources = ["plural", "singular", "shortNames"].as_slice();
+    let kinds = ["kind", "listKind"].as_slice();
     let mut conflict = None;
-    for (field, reason, taken) in [
-        ("plural", "PluralConflict", &resource_names),
-        ("singular", "SingularConflict", &resource_names),
-        ("shortNames", "ShortNamesConflict", &resource_names),
-        ("kind", "KindConflict", &kind_names),
-        ("listKind", "ListKindConflict", &kind_names),
+    for (field, reason, space) in [
+        ("plural", "PluralConflict", resources),
+        ("singular", "SingularConflict", resources),
+        ("shortNames", "ShortNamesConflict", resources),
+        ("kind", "KindConflict", kinds),
+        ("listKind", "ListKindConflict", kinds),
     ] {
+        let is_taken =
+            |name: &str| others.iter().any(|other| space.iter().any(|field| has(other, field, name)));
         let Some(wanted) = requested.get(field) else {
             accepted.remove(field);
             continue;
@@ -90,7 +82,7 @@ fn settle(definition: &Object, others: &[&Object]) -> (Map<String, Value>, Optio
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             other => vec![other.as_str().unwrap_or_default()],
         };
-        match all.iter().find(|name| taken.iter().any(|one| one == *name)) {
+        match all.iter().find(|name| is_taken(name)) {
             Some(name) => {
                 let message = format!("{name:?} is already in use");
                 conflict = conflict.or(Some((reason.to_owned(), message)));

@@ -64,7 +64,7 @@ impl Decoder {
             let found = format!("expected a v1 Pod, found {:?} {:?}", object.api_version(), object.kind());
             return Err(ManifestError::NotAPod(found));
         }
-        let (schema, shape) = &self.kind.shape;
+        let (schema, shape) = &**self.kind.shape;
         let conformed = api::schema::conform(schema, *shape, object.as_map_mut())
             .map_err(|error| ManifestError::NotAPod(error.to_string()))?;
         if !conformed.unknown.is_empty() {

@@ -17,7 +17,7 @@ pub(crate) use format::fits as has_format;
 pub(crate) use rules::{errors_of as rule_errors, uses_old as rule_uses_old};
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::Object;
 use api::jsonpath::Template;
@@ -26,7 +26,7 @@ use serde_json::Value;
 use crate::descriptor::ScalePaths;
 use crate::fields::Fields;
 use crate::{Descriptor, Subresource};
-use strategy::{Custom, Selectable};
+use strategy::{Compiled, Custom, Read, Selectable};
 use structural::Structural;
 
 /// What clients may do to custom resources.
@@ -100,7 +100,6 @@ fn descriptor(
 ) -> Result<Descriptor, String> {
     let (group, name, kind) = (spec.text("group"), version.text("name"), names.text("kind"));
     let document = version.below(&["schema", "openAPIV3Schema"]);
-    let structural = Structural::read(document);
     let subresources = version.field("subresources");
     let has_status = subresources.has("status");
     let scale = scale_paths(subresources.field("scale"));
@@ -114,7 +113,16 @@ fn descriptor(
         let stored = if converts { format!("{name}/{shown}") } else { shown.clone() };
         selectable.push(Selectable { shown, stored, path: path(text)? });
     }
-    let shape = ownership::schema(&format!("{group}/{name}.{kind}"), &structural);
+    let text: Arc<str> = document.to_string().into();
+    let schema: Arc<Read> = Arc::new(LazyLock::new({
+        let text = Arc::clone(&text);
+        // It was written from a value just now.
+        Box::new(move || Compiled::of(&serde_json::from_str(&text).unwrap_or_default()))
+    }));
+    let shape = LazyLock::new({
+        let (schema, name) = (Arc::clone(&schema), format!("{group}/{name}.{kind}"));
+        Box::new(move || ownership::schema(&name, &schema.structural)) as Box<_>
+    });
     let api_version = format!("{group}/{name}");
     let headings = columns.iter().map(|column| column.heading.clone()).collect();
     let main = |name: &str| Subresource {
@@ -137,12 +145,11 @@ fn descriptor(
         });
     }
     let mut hasher = DefaultHasher::new();
-    document.to_string().hash(&mut hasher);
+    text.hash(&mut hasher);
     let form = format!("{name}/{:x}", hasher.finish());
     let strategy = Custom {
-        rules: rules::Checks::of(&structural),
-        structural,
-        document: document.clone(),
+        schema,
+        document: text,
         columns,
         selectable,
         has_status,
@@ -165,7 +172,7 @@ fn descriptor(
         verbs: words(&VERBS),
         subresources: parts,
         columns: headings,
-        shape,
+        shape: Arc::new(shape),
         storage: (group.to_owned(), names.text("plural").to_owned()),
         stored_version: stored_version.to_owned(),
         conversion: conversion.cloned().map(Arc::new),

@@ -18,7 +18,7 @@ pub(super) fn prune(
             return true;
         }
         let schema = match (of.properties.get(key), &of.additional) {
-            (Some(schema), _) => Some(schema),
+            (Some(schema), _) => Some(&**schema),
             (None, Some(Some(schema))) => Some(&**schema),
             (None, Some(None)) => return true,
             (None, None) => None,

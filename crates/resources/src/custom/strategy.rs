@@ -1,6 +1,7 @@
 //! The behaviour of one version of a custom resource.
 
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use api::jsonpath::Template;
 use api::schema::{Conformed, Schema, StructId, TypeMismatch, conform};
@@ -17,10 +18,9 @@ use crate::{Part, Strategy, metadata, tables};
 
 /// One version of a custom resource.
 pub(super) struct Custom {
-    pub(super) structural: Structural,
-    pub(super) rules: Option<Checks>,
-    /// The schema as it was given.
-    pub(super) document: Value,
+    pub(super) schema: Arc<Read>,
+    /// The schema as it was given, in JSON.
+    pub(super) document: Arc<str>,
     pub(super) columns: Vec<Printed>,
     pub(super) selectable: Vec<Selectable>,
     pub(super) has_status: bool,
@@ -28,6 +28,22 @@ pub(super) struct Custom {
     pub(super) api_version: String,
     /// The version and its schema, in short.
     pub(super) form: String,
+}
+
+/// A schema, read when the first object wants it: of many definitions most lie idle.
+pub(super) type Read = LazyLock<Compiled, Box<dyn FnOnce() -> Compiled + Send>>;
+
+/// What a schema says, and its expressions.
+pub(super) struct Compiled {
+    pub(super) structural: Structural,
+    rules: Option<Checks>,
+}
+
+impl Compiled {
+    pub(super) fn of(document: &Value) -> Self {
+        let structural = Structural::read(document);
+        Self { rules: Checks::of(&structural), structural }
+    }
 }
 
 /// A field by which objects are selected.
@@ -42,12 +58,12 @@ pub(super) struct Selectable {
 impl Custom {
     /// What the schema's expressions say, if the object is sound enough to ask them.
     fn expressions(&self, new: &Object, old: Option<&Object>) -> ErrorList {
-        let Some(rules) = &self.rules else { return ErrorList::new() };
+        let Some(rules) = &self.schema.rules else { return ErrorList::new() };
         if self.validate(new).iter().any(rules::hides_the_rest) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             return vec![FieldError::invalid(&Path::ROOT, Value::Null, why)];
         }
-        rules.check(new, old, &self.structural)
+        rules.check(new, old, &self.schema.structural)
     }
 
     /// Whether anything but the metadata, and the status where it is a part of its
@@ -77,12 +93,12 @@ impl Strategy for Custom {
                 found.unknown.extend(inner.unknown.into_iter().map(|path| format!("metadata.{path}")));
             }
         }
-        prune::prune(object, &self.structural, true, "", &mut found.unknown);
+        prune::prune(object, &self.schema.structural, true, "", &mut found.unknown);
         Ok(found)
     }
 
     fn default(&self, object: &mut Object) {
-        default::fill(object.as_map_mut(), &self.structural);
+        default::fill(object.as_map_mut(), &self.schema.structural);
     }
 
     fn prepare_create(&self, object: &mut Object) {
@@ -117,7 +133,7 @@ impl Strategy for Custom {
     }
 
     fn validate(&self, object: &Object) -> ErrorList {
-        validate::validate(object.as_map(), &self.structural)
+        validate::validate(object.as_map(), &self.schema.structural)
     }
 
     fn validate_create(&self, object: &Object) -> ErrorList {
@@ -166,7 +182,7 @@ impl Strategy for Custom {
     fn from_stored(&self, object: &mut Object) {
         object.set("apiVersion", self.api_version.as_str());
         // The schema may have changed since.
-        prune::prune(object.as_map_mut(), &self.structural, true, "", &mut Vec::new());
+        prune::prune(object.as_map_mut(), &self.schema.structural, true, "", &mut Vec::new());
         self.default(object);
     }
 
@@ -186,7 +202,7 @@ impl Strategy for Custom {
         false
     }
 
-    fn document(&self) -> Option<&Value> {
+    fn document(&self) -> Option<&str> {
         Some(&self.document)
     }
 }

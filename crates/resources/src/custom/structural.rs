@@ -1,6 +1,7 @@
 //! A structural schema: what a custom resource's version says about its values.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use api::schema::{ListType, MapType};
 use regex::Regex;
@@ -62,7 +63,7 @@ impl JsonType {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Structural {
     pub(crate) kind: Option<JsonType>,
-    pub(crate) properties: BTreeMap<String, Structural>,
+    pub(crate) properties: BTreeMap<String, Box<Structural>>,
     /// The schema of further properties: `Some(None)` is any value.
     pub(crate) additional: Option<Option<Box<Structural>>>,
     pub(crate) items: Option<Box<Structural>>,
@@ -75,7 +76,8 @@ pub(crate) struct Structural {
     pub(crate) map_type: MapType,
     /// `x-kubernetes-validations`, as they were given.
     pub(super) expressions: Vec<Value>,
-    pub(super) rules: Rules,
+    /// Shared by all that have none.
+    pub(super) rules: Arc<Rules>,
 }
 
 /// Rules for values, beside their type.
@@ -108,7 +110,7 @@ pub(super) struct Limit {
 impl Structural {
     /// A schema that only says what one property is.
     pub(crate) fn of_property(name: &str, of: Self) -> Self {
-        Self { properties: [(name.to_owned(), of)].into(), ..Self::default() }
+        Self { properties: [(name.to_owned(), Box::new(of))].into(), ..Self::default() }
     }
 
     /// The format of its texts, or empty.
@@ -139,7 +141,7 @@ impl Structural {
         let properties = schema.entries("properties");
         Self {
             kind: JsonType::parse(schema.text("type")),
-            properties: properties.map(|(name, of)| (name.clone(), Self::read(of))).collect(),
+            properties: properties.map(|(name, of)| (name.clone(), Box::new(Self::read(of)))).collect(),
             additional,
             items: Some(schema.field("items")).filter(|of| of.is_object()).map(|of| Box::new(Self::read(of))),
             preserves_unknown: schema.flag("x-kubernetes-preserve-unknown-fields"),
@@ -155,15 +157,43 @@ impl Structural {
     }
 }
 
+/// What says something of values, beside their type.
+const RULES: [&str; 20] = [
+    "format",
+    "enum",
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "uniqueItems",
+    "pattern",
+    "required",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+];
+static NONE: LazyLock<Arc<Rules>> = LazyLock::new(Arc::default);
+
 impl Rules {
-    fn read(schema: &Value) -> Self {
+    fn read(schema: &Value) -> Arc<Self> {
+        if RULES.iter().all(|name| schema.get(name).is_none()) {
+            return Arc::clone(&NONE);
+        }
         let number = |name: &str| schema.field(name).as_u64();
         let limit = |name: &str, exclusive: &str| {
             let value = Some(schema.field(name)).filter(|value| value.is_number())?.clone();
             Some(Limit { value, is_exclusive: schema.flag(exclusive) })
         };
         let several = |name: &str| schema.list(name).iter().map(Structural::read).collect();
-        Self {
+        Arc::new(Self {
             format: schema.text("format").to_owned(),
             allowed: schema.list("enum").to_vec(),
             minimum: limit("minimum", "exclusiveMinimum"),
@@ -183,6 +213,6 @@ impl Rules {
             not: Some(schema.field("not"))
                 .filter(|of| of.is_object())
                 .map(|of| Box::new(Structural::read(of))),
-        }
+        })
     }
 }

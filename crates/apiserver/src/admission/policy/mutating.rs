@@ -147,7 +147,7 @@ fn apply(
     // A part such as a scale is no object of the kind.
     config.set("apiVersion", object.api_version());
     config.set("kind", object.kind());
-    let (schema, of) = &request.kind.shape;
+    let (schema, of) = &**request.kind.shape;
     let mut checked = config.clone();
     let unfit = match request.kind.conform(&mut checked) {
         Err(error) => Some(error.to_string()),
