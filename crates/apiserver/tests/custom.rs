@@ -97,9 +97,12 @@ async fn a_definition_is_served_like_any_kind() {
     let second = rest.get("/openapi/v2").await.expect("answers").json();
     let size = &second["definitions"]["io.x.v1.Widget"]["properties"]["spec"]["properties"]["size"];
     assert_eq!(size, &json!({"type": "integer", "minimum": 1}));
-    let accept = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
-    let wire = rest.send(Method::GET, "/openapi/v2", &accept, "").await.expect("answers");
-    assert!(wire.body.starts_with(b"\x0a\x032.0"), "the version comes first");
+    let media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    for asked in [media, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"] {
+        let wire = rest.send(Method::GET, "/openapi/v2", &[("accept", asked)], "").await.expect("answers");
+        assert_eq!(wire.headers["content-type"], media);
+        assert!(wire.body.starts_with(b"\x0a\x032.0"), "the version comes first");
+    }
 
     let made = rest.post(WIDGETS, &widget("a", 3)).await.expect("answers");
     assert_eq!((made.code, made.json()["spec"]["color"].clone()), (201, "red".into()), "{}", made.json());

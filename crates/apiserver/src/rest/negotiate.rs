@@ -88,7 +88,11 @@ impl Accept {
             "application/json" | "application/*" | "*/*" | "" | "text/plain" => MediaType::Json,
             "application/yaml" | "text/yaml" => MediaType::Yaml,
             protobuf::MEDIA_TYPE if matches!(offer, Offer::BuiltIn | Offer::Bare) => MediaType::Protobuf,
-            wire::MEDIA_TYPE | wire::v2::MEDIA_TYPE if offer == Offer::Document => MediaType::Protobuf,
+            wire::MEDIA_TYPE | wire::OLD_MEDIA_TYPE | wire::v2::MEDIA_TYPE | wire::v2::OLD_MEDIA_TYPE
+                if offer == Offer::Document =>
+            {
+                MediaType::Protobuf
+            }
             _ => return None,
         };
         let (mut kind, mut group, mut version, mut quality) = ("", "", "", 1.0);

@@ -13,12 +13,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use daemon::{Clock as _, SystemClock};
 use http_body_util::BodyExt as _;
 
 use self::load::{Http, Measured, run_load};
 use self::server::Server;
+
+/// A part of the measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What an idle server takes.
+    Idle,
+    /// ConfigMaps one by one.
+    Maps,
+    /// Server-side apply.
+    Applies,
+    /// Pods through admission.
+    Pods,
+    /// Large lists.
+    Lists,
+    /// One write for many watchers.
+    FanOut,
+    /// Many definitions of custom resources.
+    Definitions,
+}
 
 /// The API server through its REST front.
 #[derive(Debug, Args)]
@@ -29,6 +48,9 @@ pub(crate) struct ApiBenchmark {
     /// Where the data folder is made; on the disk to be measured.
     #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
     dir: PathBuf,
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::value_variants().to_vec(), value_name = "PART")]
+    only: Vec<Part>,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -64,16 +86,45 @@ impl ApiBenchmark {
         daemon::tls::install_crypto();
         let mut server = Server::start(self.kube_apiserver.as_deref(), &self.dir).await?;
         println!("start to ready: {} ms", server.start_to_ready.as_millis());
-        self.idle(&server).await?;
+        if self.wants(Part::Idle) {
+            self.idle(&server).await?;
+        }
         println!(
             "\n{:<34} {:>9} {:>9} {:>9} {:>14}",
             "operation", "per s", "p50 ms", "p99 ms", "server CPU ms"
         );
         let http = server.http()?;
+        if self.wants(Part::Maps) {
+            self.maps(&server, &http).await?;
+        }
+        if self.wants(Part::Applies) {
+            self.applies(&server, &http).await?;
+        }
+        if self.wants(Part::Pods) {
+            pods::run(&server, &http, self.duration()).await?;
+        }
+        if self.wants(Part::Lists) {
+            self.lists(&server, &http).await?;
+        }
+        if self.wants(Part::FanOut) {
+            self.fan_out(&server, &http).await?;
+        }
+        if self.wants(Part::Definitions) {
+            definitions::run(&mut server, self.definitions).await?;
+        }
+        Ok(())
+    }
+
+    fn wants(&self, part: Part) -> bool {
+        self.only.contains(&part)
+    }
+
+    /// Creates and gets of small objects.
+    async fn maps(&self, server: &Server, http: &Http) -> anyhow::Result<()> {
         for clients in &self.clients {
             let next = Arc::new(AtomicU64::new(0));
             let prefix = format!("c{clients}");
-            let measured = run_load(&server, *clients, self.duration(), |_| {
+            let measured = run_load(server, *clients, self.duration(), |_| {
                 let (http, next, prefix) = (http.clone(), Arc::clone(&next), prefix.clone());
                 async move {
                     let name = format!("{prefix}-{}", next.fetch_add(1, Ordering::Relaxed));
@@ -86,10 +137,11 @@ impl ApiBenchmark {
             show(&format!("create a 0.5 KB ConfigMap, {clients} clients"), &measured);
         }
         for clients in &self.clients {
-            let measured = run_load(&server, *clients, self.duration(), |_| {
-                let http = http.clone();
+            let first = format!("{MAPS}/c{clients}-0");
+            let measured = run_load(server, *clients, self.duration(), |_| {
+                let (http, first) = (http.clone(), first.clone());
                 async move {
-                    let answer = http.get(&format!("{MAPS}/c1-0")).await?;
+                    let answer = http.get(&first).await?;
                     ensure!(answer.0 == 200, "get: {}", answer.0);
                     Ok(())
                 }
@@ -97,11 +149,7 @@ impl ApiBenchmark {
             .await?;
             show(&format!("get, {clients} clients"), &measured);
         }
-        self.applies(&server, &http).await?;
-        pods::run(&server, &http, self.duration()).await?;
-        self.lists(&server, &http).await?;
-        self.fan_out(&server, &http).await?;
-        definitions::run(&mut server, self.definitions).await
+        Ok(())
     }
 
     /// Server-side apply of what is there already.
@@ -177,7 +225,7 @@ impl ApiBenchmark {
     }
 
     async fn fan_out(&self, server: &Server, http: &Http) -> anyhow::Result<()> {
-        let list = http.get(&format!("{LISTED}?limit=1")).await?;
+        let list = http.get(&format!("{MAPS}?limit=1")).await?;
         let list: serde_json::Value = serde_json::from_slice(&list.1).context("read a list")?;
         let version =
             list["metadata"]["resourceVersion"].as_str().context("a list has a version")?.to_owned();

@@ -12,7 +12,9 @@ use message::Message;
 use serde_json::Value;
 
 /// The media type that clients ask for.
-pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+/// What older clients call it, which is no valid media type.
+pub(crate) const OLD_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
 
 /// Encodes the document.
 pub(crate) fn encode(document: &Value) -> Vec<u8> {

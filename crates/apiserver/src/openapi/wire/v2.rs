@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 use super::message::Message;
 
 /// The media type that clients ask for.
-pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub(crate) const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What older clients call it, which is no valid media type.
+pub(crate) const OLD_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Encodes the document.
 pub(crate) fn encode(document: &Value) -> Vec<u8> {
