@@ -15,6 +15,7 @@ impl Variables for Itself {
 
 fuzz_target!(|text: &str| {
     let Ok(program) = Program::compile(text, &|name| (name == "self").then_some(Type::Dyn)) else { return };
-    let object = json!({"a": [1, 2, 3], "b": {"c": "text", "d": 1.5}, "e": true, "f": "2026-01-01T00:00:00Z"});
+    let object =
+        json!({"a": [1, 2, 3], "b": {"c": "text", "d": 1.5}, "e": true, "f": "2026-01-01T00:00:00Z"});
     let _ = program.evaluate(&Itself(Value::from_json(&object)), &Budget::new(100_000));
 });

@@ -14,6 +14,7 @@ fuzz_target!(|text: &str| {
     }
     let _ = api::time::parse(text);
     if let Ok(path) = api::jsonpath::Template::parse(text) {
-        let _ = path.limited_to(1_000).print(&json!({"items": [{"a": "b", "c": [1, 2, 3]}, {"d": {"e": null}}]}));
+        let _ =
+            path.limited_to(1_000).print(&json!({"items": [{"a": "b", "c": [1, 2, 3]}, {"d": {"e": null}}]}));
     }
 });
