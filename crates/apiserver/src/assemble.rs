@@ -139,7 +139,8 @@ async fn settle(
     (flags, port): (&Flags, u16),
     shell: &Shell,
 ) -> anyhow::Result<()> {
-    let endpoint = Endpoint { service, address: flags.advertise_address, port };
+    let ranges = flags.service_cluster_ip_range.clone();
+    let endpoint = Endpoint { ranges, service, address: flags.advertise_address, port };
     definitions::start(gate, shell.shutdown.clone());
     let authentication = Authentication::read(flags)?;
     let bootstrap = bootstrap::run(gate, endpoint, &authentication, shell.shutdown.clone());

@@ -111,6 +111,10 @@ async fn services_get_addresses_and_give_them_back() {
     same["spec"]["clusterIP"] = ip.as_str().into();
     let refused = rest.post(services, &same).await.expect("answers");
     assert_eq!(refused.code, 422, "{}", refused.json());
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    let ranges = rest.get(ranges).await.expect("answers").json();
+    assert_eq!(ranges["spec"]["cidrs"], json!(["10.96.0.0/16"]));
+    assert_eq!(ranges["status"]["conditions"][0]["type"], "Ready");
     let addresses = "/apis/networking.k8s.io/v1/ipaddresses";
     assert_eq!(rest.get(&format!("{addresses}/{ip}")).await.expect("answers").code, 200);
     rest.delete(&format!("{services}/a")).await.expect("answers");

@@ -1,10 +1,11 @@
 //! Rules that hold for every kind of the catalogue, tested for every kind: one
 //! loop, no list of kinds to forget one in.
 
+use anyhow::Context as _;
 use http::Method;
 use resources::{Catalogue, Descriptor};
 use serde_json::{Value, json};
-use testkit::{ControlPlane, Rest};
+use testkit::{ControlPlane, Events, Rest};
 
 /// The smallest valid body of kinds that need more than a name.
 fn body_of(kind: &Descriptor) -> Value {
@@ -49,6 +50,10 @@ fn body_of(kind: &Descriptor) -> Value {
         "HorizontalPodAutoscaler" => {
             json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}})
         }
+        "IPAddress" => {
+            json!({"spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}})
+        }
+        "ServiceCIDR" => json!({"spec": {"cidrs": ["10.97.0.0/24"]}}),
         "ValidatingAdmissionPolicy" => json!({"spec": {
             "matchConstraints": constraints(),
             "validations": [{"expression": "true"}],
@@ -169,8 +174,127 @@ async fn check(rest: &Rest, kind: &Descriptor) -> anyhow::Result<()> {
     anyhow::ensure!(same.code == 200, "update: {}", same.json());
     anyhow::ensure!(same.json() == newest, "an update without a change writes nothing");
 
+    check_patches(rest, kind, &one).await?;
+    check_strictness(rest, &one).await?;
+    check_owners(rest, kind, &one).await?;
+    check_dry_run(rest, &path, (&one, &body)).await?;
+    check_end(rest, kind, (&path, &one)).await
+}
+
+/// A patch of each sort says the same.
+async fn check_patches(rest: &Rest, kind: &Descriptor, one: &str) -> anyhow::Result<()> {
+    let json = json!([{"op": "add", "path": "/metadata/annotations/sort", "value": "json-patch"}]);
+    let strategic = kind.strategy.merges_strategically().then_some("strategic-merge-patch");
+    for sort in ["json-patch", "merge-patch"].into_iter().chain(strategic) {
+        let merge = json!({"metadata": {"annotations": {"sort": sort}}});
+        let body = if sort == "json-patch" { json.to_string() } else { merge.to_string() };
+        let media = format!("application/{sort}+json");
+        let patched = rest.send(Method::PATCH, one, &[("content-type", media.as_str())], body).await?;
+        anyhow::ensure!(patched.code == 200, "{sort}: {}", patched.json());
+        let found = patched.json();
+        anyhow::ensure!(found["metadata"]["annotations"]["sort"] == sort, "{sort}: {found}");
+    }
+    Ok(())
+}
+
+/// A field that there is not is refused, told of, or passed over, as the client likes.
+async fn check_strictness(rest: &Rest, one: &str) -> anyhow::Result<()> {
+    for (validation, code, warns) in [("Strict", 400, false), ("Warn", 200, true), ("Ignore", 200, false)] {
+        let path = format!("{one}?dryRun=All&fieldValidation={validation}");
+        let answer = loop {
+            let mut body = rest.get(one).await?.json();
+            body["nonsense"] = true.into();
+            let answer = rest.put(&path, &body).await?;
+            // The server itself writes some kinds too.
+            if answer.code != 409 {
+                break answer;
+            }
+        };
+        anyhow::ensure!(answer.code == code, "{validation}: {}", answer.json());
+        let warning = answer.headers.get("warning").and_then(|text| text.to_str().ok()).unwrap_or_default();
+        anyhow::ensure!(warning.contains("nonsense") == warns, "{validation}: {warning}");
+    }
+    Ok(())
+}
+
+/// Two managers apply: they conflict, one forces, and what nobody wants any more goes.
+async fn check_owners(rest: &Rest, kind: &Descriptor, one: &str) -> anyhow::Result<()> {
+    let apply = async |manager: &str, labels: Value, force: bool| {
+        let body =
+            json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"labels": labels}});
+        let path = format!("{one}?fieldManager={manager}&force={force}");
+        let media = [("content-type", "application/apply-patch+yaml")];
+        rest.send(Method::PATCH, &path, &media, body.to_string()).await
+    };
+    let first = apply("first", json!({"shared": "1", "own": "x"}), false).await?;
+    anyhow::ensure!(first.code == 200, "apply: {}", first.json());
+    let again = apply("first", json!({"shared": "1", "own": "x"}), false).await?;
+    let version = |answer: &testkit::Answer| answer.json()["metadata"]["resourceVersion"].clone();
+    anyhow::ensure!(version(&again) == version(&first), "an apply without a change writes nothing");
+    let refused = apply("second", json!({"shared": "2"}), false).await?;
+    let message = refused.json()["message"].to_string();
+    anyhow::ensure!(refused.code == 409 && message.contains("first"), "conflict: {}", refused.json());
+    let forced = apply("second", json!({"shared": "2"}), true).await?;
+    anyhow::ensure!(forced.json()["metadata"]["labels"]["shared"] == "2", "forced: {}", forced.json());
+    let less = apply("first", json!({}), false).await?.json();
+    let labels = &less["metadata"]["labels"];
+    anyhow::ensure!(labels["own"].is_null() && labels["shared"] == "2", "given up: {less}");
+    Ok(())
+}
+
+/// Nothing of a dry run stays.
+async fn check_dry_run(rest: &Rest, path: &str, (one, body): (&str, &Value)) -> anyhow::Result<()> {
+    let mut other = body.clone();
+    other["metadata"]["name"] = "10.9.8.8".into();
+    // Names of some kinds follow rules of their own: those are refused, but never stored.
+    rest.post(&format!("{path}?dryRun=All"), &other).await?;
+    anyhow::ensure!(rest.get(&format!("{path}/10.9.8.8")).await?.code == 404, "a dry create stays");
+    let patched =
+        rest.merge(&format!("{one}?dryRun=All"), &json!({"metadata": {"labels": {"dry": "x"}}})).await?;
+    anyhow::ensure!(patched.json()["metadata"]["labels"]["dry"] == "x", "dry patch: {}", patched.json());
+    let deleted = rest.delete(&format!("{one}?dryRun=All&gracePeriodSeconds=0")).await?;
+    anyhow::ensure!(deleted.code == 200, "dry delete: {}", deleted.json());
+    let found = rest.get(one).await?.json();
+    let metadata = &found["metadata"];
+    let is_as_it_was = metadata["labels"]["dry"].is_null() && metadata["deletionTimestamp"].is_null();
+    anyhow::ensure!(is_as_it_was, "a dry change stays: {found}");
+    Ok(())
+}
+
+/// An object with a finalizer waits for it, and a watch tells of all that, in order.
+async fn check_end(rest: &Rest, kind: &Descriptor, (path, one): (&str, &str)) -> anyhow::Result<()> {
+    let list = rest.get(&format!("{path}?labelSelector=contract%3Dyes")).await?.json();
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let held = rest.merge(one, &json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?;
+    anyhow::ensure!(held.code == 200, "finalizer: {}", held.json());
     let deleted = rest.delete(&format!("{one}?gracePeriodSeconds=0")).await?;
     anyhow::ensure!(deleted.code == 200, "delete: {}", deleted.json());
+    let waits = rest.get(one).await?.json();
+    anyhow::ensure!(waits["metadata"]["deletionTimestamp"].is_string(), "it waits: {waits}");
+    let freed = rest.merge(one, &json!({"metadata": {"finalizers": null}})).await?;
+    anyhow::ensure!(freed.code == 200, "freed: {}", freed.json());
+    // A namespace has a finalizer besides, which a controller takes away.
+    let is_gone = kind.kind != "Namespace";
+    anyhow::ensure!((rest.get(one).await?.code == 404) == is_gone, "it is gone");
+    let query = format!("watch=true&resourceVersion={from}&labelSelector=contract%3Dyes");
+    let mut events = Events::open(rest, &format!("{path}?{query}")).await;
+    let (mut count, mut before) = (0, 0);
+    loop {
+        let (event, object) = events.next().await.context("the watch goes on")?;
+        let metadata = &object["metadata"];
+        let revision = metadata["resourceVersion"].as_str().unwrap_or_default().parse()?;
+        anyhow::ensure!(before < revision, "{revision} comes after {before}");
+        (count, before) = (count + 1, revision);
+        let has_ended = if is_gone {
+            event == "DELETED"
+        } else {
+            metadata["deletionTimestamp"].is_string() && metadata["finalizers"].is_null()
+        };
+        if has_ended {
+            break;
+        }
+    }
+    anyhow::ensure!(count >= 3, "held, deleted, freed: {count} events");
     Ok(())
 }
 

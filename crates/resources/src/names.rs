@@ -390,6 +390,18 @@ pub fn ip(text: &str) -> Vec<String> {
     }
 }
 
+/// Names that are IP addresses, in the form that there is only one of.
+#[must_use]
+pub fn canonical_ip(name: &str, _prefix: bool) -> Vec<String> {
+    let errors = ip(name);
+    match parse_ip(name) {
+        Some(address) if errors.is_empty() && address.to_string() != name => {
+            vec![format!("must be in canonical form ({:?})", address.to_string())]
+        }
+        _ => errors,
+    }
+}
+
 /// CIDR blocks: no bits set beyond the prefix.
 #[must_use]
 pub fn cidr(text: &str) -> Vec<String> {
@@ -477,6 +489,9 @@ mod tests {
         assert_eq!(ip("010.0.0.1"), ["must not have leading 0s"]);
         assert_eq!(ip("::ffff:1.2.3.4"), ["must not be an IPv4-mapped IPv6 address"]);
         assert_eq!(ip("x"), ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]);
+        assert_eq!(canonical_ip("fe80::1", false), none);
+        assert_eq!(canonical_ip("FE80:0::1", false), ["must be in canonical form (\"fe80::1\")"]);
+        assert_eq!(canonical_ip("10.0.0", false), ip("10.0.0"));
         assert_eq!(cidr("10.0.0.0/8"), none);
         assert_eq!(cidr("10.0.0.1/8"), ["must not have bits set beyond the prefix length"]);
         assert_eq!(cidr("10.0.0.1"), ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]);

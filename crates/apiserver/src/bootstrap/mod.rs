@@ -13,6 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::{Object, Reason, Status};
 use daemon::{Shutdown, tasks};
+use ipnet::IpNet;
+use resources::Part;
 use serde_json::{Value, json};
 
 use crate::authn::{MASTERS, User};
@@ -39,8 +41,10 @@ const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
 const ENDPOINTS_EVERY: Duration = Duration::from_secs(10);
 
 /// Where the API server is reached from inside the cluster.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Endpoint {
+    /// The ranges of service addresses.
+    pub ranges: Vec<IpNet>,
     /// The service's address.
     pub service: IpAddr,
     /// The server's own address.
@@ -72,8 +76,9 @@ pub(crate) async fn run(
         let class = json!({"metadata": {"name": name}, "value": value, "description": text});
         ensure(gate, "scheduling.k8s.io", "priorityclasses", "", &class).await?;
     }
-    ensure(gate, "", "services", "default", &own_service(endpoint)).await?;
-    publish_endpoints(gate, endpoint).await?;
+    ensure_ranges(gate, &endpoint.ranges).await?;
+    ensure(gate, "", "services", "default", &own_service(&endpoint)).await?;
+    publish_endpoints(gate, &endpoint).await?;
     let gate = Arc::clone(gate);
     tasks::spawn("own-endpoints", async move {
         loop {
@@ -81,7 +86,7 @@ pub(crate) async fn run(
                 () = shutdown.begun() => return,
                 () = tokio::time::sleep(ENDPOINTS_EVERY) => {}
             }
-            if let Err(error) = publish_endpoints(&gate, endpoint).await {
+            if let Err(error) = publish_endpoints(&gate, &endpoint).await {
                 tracing::warn!(error = format!("{error:#}"), "cannot publish the API server's endpoints");
             }
         }
@@ -111,6 +116,32 @@ async fn ensure(
         }
         Err(status) => Err(status).with_context(|| format!("create {resource} {:?}", name_of(object))),
     }
+}
+
+/// Shows the ranges of service addresses as an object, which is ready.
+async fn ensure_ranges(gate: &Gate, ranges: &[IpNet]) -> anyhow::Result<()> {
+    const NAME: &str = "kubernetes";
+    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    let object = json!({"metadata": {"name": NAME}, "spec": {"cidrs": ranges}});
+    ensure(gate, "networking.k8s.io", "servicecidrs", "", &object).await?;
+    let registry = gate.registry();
+    let kind = registry.kinds().find("networking.k8s.io", "v1", "servicecidrs");
+    let kind = kind.context("there are no service ranges")?;
+    let address = Address { kind, namespace: String::new(), name: NAME.to_owned() };
+    let now = api::time::format(registry.clock().now());
+    let transform = |current: &Object| {
+        let mut new = current.clone();
+        let conditions = current.at(&["status", "conditions"]).and_then(Value::as_array);
+        if conditions.is_none_or(|all| all.iter().all(|one| one["type"] != "Ready")) {
+            let ready = json!({"type": "Ready", "status": "True", "reason": "", "lastTransitionTime": now,
+                "message": "Kubernetes default Service CIDR is ready"});
+            new.set_at(&["status", "conditions"], vec![ready]);
+        }
+        Ok((new, Vec::new()))
+    };
+    let options = UpdateOptions::default();
+    let changed = registry.change(&caller(), &address, Part::Status, &options, &transform).await;
+    changed.map(drop).with_context(|| format!("set the status of servicecidrs {NAME:?}"))
 }
 
 fn name_of(object: &Value) -> &str {
@@ -237,7 +268,7 @@ async fn ensure_role(gate: &Gate, object: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn own_service(endpoint: Endpoint) -> Value {
+fn own_service(endpoint: &Endpoint) -> Value {
     json!({
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
@@ -249,7 +280,7 @@ fn own_service(endpoint: Endpoint) -> Value {
 
 /// The endpoints of the `kubernetes` service are this server. (With several
 /// servers each adds its own address.)
-async fn publish_endpoints(gate: &Gate, endpoint: Endpoint) -> anyhow::Result<()> {
+async fn publish_endpoints(gate: &Gate, endpoint: &Endpoint) -> anyhow::Result<()> {
     let family = if endpoint.address.is_ipv4() { "IPv4" } else { "IPv6" };
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

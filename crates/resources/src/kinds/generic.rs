@@ -131,6 +131,8 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("", "resourcequotas") => Some(super::limits::resource_quota),
         ("", "persistentvolumeclaims") => Some(super::claims::claim),
         ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
+        ("networking.k8s.io", "ipaddresses") => Some(super::addresses::ip_address),
+        ("networking.k8s.io", "servicecidrs") => Some(super::addresses::service_cidr),
         ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class),
         ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Some(super::flow_control::schema),
@@ -142,6 +144,8 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
         ("", "resourcequotas") => Some(super::limits::resource_quota_update),
         ("", "persistentvolumeclaims") => Some(super::claims::claim_update),
         ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate_update),
+        ("networking.k8s.io", "ipaddresses") => Some(super::addresses::ip_address_update),
+        ("networking.k8s.io", "servicecidrs") => Some(super::addresses::service_cidr_update),
         ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class_update),
         ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class_update),
         _ => None,
@@ -154,9 +158,11 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
             | ("policy", "poddisruptionbudgets")
             | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
     );
-    if (group, resource) == ("apiregistration.k8s.io", "apiservices") {
-        kind.name = names::path_segment;
-    }
+    kind.name = match (group, resource) {
+        ("apiregistration.k8s.io", "apiservices") => names::path_segment,
+        ("networking.k8s.io", "ipaddresses") => names::canonical_ip,
+        _ => kind.name,
+    };
     kind
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Adding rules to a kind is one file and one line in [`strategy`].
 
+mod addresses;
 mod admission;
 mod autoscaler;
 mod cells;

@@ -423,3 +423,68 @@ fn events() {
         ["message: Invalid value: \"other\": field is immutable"]
     );
 }
+
+#[test]
+fn addresses_and_their_ranges() {
+    let parent = json!({"resource": "services", "namespace": "n", "name": "s"});
+    let good = json!({"metadata": {"name": "fe80::1"}, "spec": {"parentRef": parent}});
+    check(
+        "networking.k8s.io/ipaddresses",
+        &good,
+        &[
+            (
+                json!({"metadata": {"name": "010.0.0.1"}}),
+                &["metadata.name: Invalid value: \"010.0.0.1\": must not have leading 0s"],
+            ),
+            (json!({"spec": {"parentRef": null}}), &["spec.parentRef: Required value"]),
+            (
+                json!({"spec": {"parentRef": {"resource": "", "name": "a/b"}}}),
+                &[
+                    "spec.parentRef.resource: Required value",
+                    "spec.parentRef.name: Invalid value: \"a/b\": may not contain '/'",
+                ],
+            ),
+        ],
+    );
+    assert_eq!(
+        update(
+            "networking.k8s.io/ipaddresses",
+            Part::Main,
+            &good,
+            json!({"spec": {"parentRef": {"name": "t"}}})
+        )
+        .len(),
+        1,
+        "the parent stays"
+    );
+    let good = json!({"spec": {"cidrs": ["10.0.0.0/16"]}});
+    check(
+        "networking.k8s.io/servicecidrs",
+        &good,
+        &[
+            (json!({"spec": {"cidrs": []}}), &["spec.cidrs: Required value: at least one CIDR required"]),
+            (
+                json!({"spec": {"cidrs": ["10.0.0.1/16"]}}),
+                &[
+                    "spec.cidrs[0]: Invalid value: \"10.0.0.1/16\": must not have bits set beyond the prefix length",
+                ],
+            ),
+            (
+                json!({"spec": {"cidrs": ["10.0.0.0/16", "10.1.0.0/16"]}}),
+                &[
+                    "spec.cidrs: Invalid value: [\"10.0.0.0/16\",\"10.1.0.0/16\"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+                ],
+            ),
+        ],
+    );
+    let six = json!({"spec": {"cidrs": ["10.0.0.0/16", "fd00::/112"]}});
+    assert!(
+        update("networking.k8s.io/servicecidrs", Part::Main, &good, six).is_empty(),
+        "another family may come"
+    );
+    let other = json!({"spec": {"cidrs": ["10.1.0.0/16"]}});
+    assert_eq!(
+        update("networking.k8s.io/servicecidrs", Part::Main, &good, other),
+        ["spec.cidrs[0]: Invalid value: \"10.1.0.0/16\": field is immutable"]
+    );
+}
