@@ -1,5 +1,7 @@
 //! Clients of others, as they come from their registries, against a control plane.
 
 mod kube_rs;
+mod lease;
+mod operator;
 mod program;
 mod python;
