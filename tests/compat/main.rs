@@ -2,6 +2,7 @@
 
 mod kube_rs;
 mod lease;
+mod node;
 mod operator;
 mod program;
 mod python;
