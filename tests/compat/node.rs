@@ -1,6 +1,8 @@
 //! The JavaScript client: objects, watches and informers, streams. The tests
 //! themselves are in `node/`.
 
+use std::process::Stdio;
+
 use testkit::{ControlPlane, Node};
 use tokio::process::Command;
 
@@ -24,7 +26,8 @@ async fn run(script: &str) {
     let node = Node::start(&plane, "n").await.expect("starts");
     node.run("p").await.expect("a pod");
     let mut node = Command::new("node");
-    node.arg(script).current_dir(&packages).env("KUBECONFIG", plane.kubeconfig().expect("a kubeconfig"));
+    node.arg(script).current_dir(&packages).stdin(Stdio::null());
+    node.env("KUBECONFIG", plane.kubeconfig().expect("a kubeconfig"));
     program::run_well(&mut node).await;
 }
 

@@ -33,7 +33,7 @@ pub(crate) async fn run_well(command: &mut Command) -> String {
 }
 
 async fn run_within(limit: Duration, command: &mut Command) -> Said {
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    command.kill_on_drop(true);
     let output = match tokio::time::timeout(limit, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
@@ -71,6 +71,7 @@ pub(crate) async fn installed(
     drop(fs::remove_dir_all(&folder));
     fs::create_dir_all(&folder).expect("a folder");
     let mut command = install(&folder);
+    command.stdin(Stdio::null());
     let said = run_within(INSTALLATION, &mut command).await;
     assert!(
         said.success,

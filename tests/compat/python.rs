@@ -1,6 +1,8 @@
 //! The Python client: typed and dynamic objects, watches, streams. The tests
 //! themselves are in `python/`.
 
+use std::process::Stdio;
+
 use testkit::{ControlPlane, Node};
 use tokio::process::Command;
 
@@ -20,6 +22,7 @@ async fn run(script: &str) {
     let node = Node::start(&plane, "n").await.expect("starts");
     node.run("p").await.expect("a pod");
     let mut python = Command::new("python3");
+    python.stdin(Stdio::null());
     python.args(["-B", "-m", "unittest", "--verbose", script]).current_dir(&sources);
     python.env("PYTHONPATH", packages).env("KUBECONFIG", plane.kubeconfig().expect("a kubeconfig"));
     // Where the client keeps what it has discovered.
