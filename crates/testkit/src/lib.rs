@@ -4,10 +4,11 @@
 //! Start reading in [`ControlPlane::start`]. Only tests may depend on this crate.
 
 mod events;
+mod node;
 mod remote;
 mod rest;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,9 +17,11 @@ use client::kubeconfig::{Impersonation, Material};
 use client::{Client, Session};
 use daemon::{Clock as _, Shell, SystemClock};
 use kubeadm::pki::{Authority, Folder, Pair, Subject};
+use serde_json::json;
 use tempfile::TempDir;
 
 pub use events::Events;
+pub use node::Node;
 pub use remote::Remote;
 pub use rest::{Answer, Rest};
 
@@ -120,6 +123,30 @@ impl ControlPlane {
             impersonation: Impersonation::default(),
             namespace: "default".to_owned(),
         }
+    }
+
+    /// Writes a kubeconfig of a user who may do everything, as clients of others
+    /// want one, and returns where.
+    ///
+    /// # Errors
+    /// The certificate cannot be signed, or the file not be written.
+    pub fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let file = self.folder.path().join("admin.conf");
+        let pki = Folder::new(self.folder.path().join("pki"));
+        let subject = Subject::client("admin", &["system:masters"]);
+        pki.ensure("admin", &self.authority, &subject, SystemClock.now())?;
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {
+                "server": self.server, "certificate-authority": pki.path("ca.crt"),
+            }}],
+            "users": [{"name": "u", "user": {
+                "client-certificate": pki.path("admin.crt"), "client-key": pki.path("admin.key"),
+            }}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        std::fs::write(&file, config.to_string()).with_context(|| format!("write {}", file.display()))?;
+        Ok(file)
     }
 
     /// A gRPC client that may do everything.

@@ -3,6 +3,8 @@
 
 mod strategic;
 
+use json_patch::jsonptr::Pointer;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 pub use strategic::strategic_merge;
@@ -38,7 +40,8 @@ pub enum PatchError {
     CopiesTooMuch(usize),
 }
 
-/// Applies a JSON patch: all of it, or nothing.
+/// Applies a JSON patch: all of it, or nothing. A member that an object does not have
+/// is null to a test, and is added by a replacement, as upstream's library has it.
 ///
 /// # Errors
 /// A malformed patch, a path that is not there, a test that fails.
@@ -52,13 +55,24 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     let mut new = target.clone();
     let mut copied = 0;
     for (index, operation) in patch.0.iter().enumerate() {
-        if let json_patch::PatchOperation::Copy(copy) = operation {
-            // Copies of copies would grow without bound.
-            copied += new.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
-            if copied > MAX_COPIED {
-                return Err(PatchError::CopiesTooMuch(copied));
+        let added;
+        let operation = match operation {
+            PatchOperation::Copy(copy) => {
+                // Copies of copies would grow without bound.
+                copied += new.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+                if copied > MAX_COPIED {
+                    return Err(PatchError::CopiesTooMuch(copied));
+                }
+                operation
             }
-        }
+            PatchOperation::Test(test) if test.value.is_null() && lacks(&new, &test.path) => continue,
+            PatchOperation::Replace(one) if lacks(&new, &one.path) => {
+                added =
+                    PatchOperation::Add(AddOperation { path: one.path.clone(), value: one.value.clone() });
+                &added
+            }
+            other => other,
+        };
         json_patch::patch_unsafe(&mut new, std::slice::from_ref(operation)).map_err(|mut error| {
             error.operation = index;
             match error.kind {
@@ -69,6 +83,13 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     }
     *target = new;
     Ok(())
+}
+
+/// Whether a path names a member that the object there does not have.
+fn lacks(target: &Value, path: &Pointer) -> bool {
+    let Some((parent, member)) = path.split_back() else { return false };
+    let parent = target.pointer(parent.as_str()).and_then(Value::as_object);
+    parent.is_some_and(|object| !object.contains_key(member.decoded().as_ref()))
 }
 
 /// Applies a merge patch: null removes, objects merge, all else replaces.
@@ -108,6 +129,24 @@ mod tests {
         let same = br#"[{"op":"replace","path":"/a/0","value":1},{"op":"remove","path":"/a/0/b"}]"#;
         assert!(json_patch(&mut target, same).is_err());
         assert_eq!(target, before);
+    }
+
+    #[test]
+    fn members_that_are_not_there_are_null_and_can_be_replaced() {
+        let mut target = json!({"a": {}});
+        // What kube-rs sends for the first finalizer.
+        let patch = br#"[{"op":"test","path":"/a/f","value":null},{"op":"add","path":"/a/f","value":["x"]},{"op":"replace","path":"/a/r","value":1}]"#;
+        json_patch(&mut target, patch).expect("applies");
+        assert_eq!(target, json!({"a": {"f": ["x"], "r": 1}}));
+        for patch in [
+            r#"[{"op":"test","path":"/a/f","value":null}]"#,
+            r#"[{"op":"test","path":"/a/x","value":1}]"#,
+            r#"[{"op":"test","path":"/x/y","value":null}]"#,
+            r#"[{"op":"replace","path":"/x/y","value":1}]"#,
+            r#"[{"op":"replace","path":"/a/f/1","value":1}]"#,
+        ] {
+            assert!(json_patch(&mut target, patch.as_bytes()).is_err(), "{patch}");
+        }
     }
 
     #[test]

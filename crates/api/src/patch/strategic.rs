@@ -4,6 +4,8 @@
 //!
 //! The behaviour follows `k8s.io/apimachinery/pkg/util/strategicpatch`.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::{MAX_DEPTH, PatchError};
@@ -70,7 +72,16 @@ impl<'s> Merge<'s> {
                 items.retain(|item| !gone.contains(item));
             }
         }
-        let orders = take_prefixed(&mut patch, SET_ORDER);
+        let orders: Vec<_> = take_prefixed(&mut patch, SET_ORDER)
+            .into_iter()
+            .map(|(key, order)| {
+                let field = of.and_then(|id| self.schema.get(id).fields.get(&key));
+                let merge_key = field.and_then(|field| field.patch.merge_key.as_deref());
+                let before = target.get(&key).and_then(Value::as_array);
+                let before = before.map(|items| places(items, merge_key)).unwrap_or_default();
+                (key, order, merge_key, before)
+            })
+            .collect();
         for (key, value) in patch {
             if value.is_null() {
                 target.remove(&key);
@@ -81,11 +92,9 @@ impl<'s> Merge<'s> {
             let merged = self.value(field, shape, target.remove(&key), value, depth)?;
             target.insert(key, merged);
         }
-        for (key, order) in orders {
-            let field = of.and_then(|id| self.schema.get(id).fields.get(&key));
-            let merge_key = field.and_then(|field| field.patch.merge_key.as_deref());
+        for (key, order, merge_key, before) in orders {
             if let (Some(Value::Array(items)), Value::Array(order)) = (target.get_mut(&key), &order) {
-                reorder(items, order, merge_key);
+                reorder(items, &places(order, merge_key), &before, merge_key);
             }
         }
         Ok(())
@@ -161,11 +170,13 @@ impl<'s> Merge<'s> {
         depth: usize,
     ) -> Result<Vec<Value>, PatchError> {
         let Some(merge_key) = &strategy.merge_key else {
+            let (order, before) = (places(&new, None), places(&old, None));
             for item in new {
                 if !old.contains(&item) {
                     old.push(item);
                 }
             }
+            reorder(&mut old, &order, &before, None);
             return Ok(old);
         };
         let of = match shape {
@@ -196,8 +207,12 @@ impl<'s> Merge<'s> {
         if replace {
             old.clear();
         }
+        let before = places(&old, Some(merge_key));
+        let mut order = Places::new();
         for item in elements {
             let wanted = key_of(&item, merge_key)?.clone();
+            let next = order.len();
+            order.entry(wanted.to_string()).or_insert(next);
             let at = old.iter().position(|one| one.get(merge_key) == Some(&wanted));
             match at.map(|at| &mut old[at]) {
                 Some(Value::Object(existing)) => {
@@ -207,6 +222,7 @@ impl<'s> Merge<'s> {
                 _ => old.push(Value::Object(self.cleaned(of, item, depth)?)),
             }
         }
+        reorder(&mut old, &order, &before, Some(merge_key));
         Ok(old)
     }
 }
@@ -267,47 +283,36 @@ fn retain_keys(
     Ok(())
 }
 
-/// Puts elements into the patch's order; those that it does not name keep their
-/// place after the element that was before them.
-fn reorder(items: &mut Vec<Value>, order: &[Value], merge_key: Option<&str>) {
-    let key = |value: &Value| match merge_key {
-        Some(merge_key) => value.get(merge_key).cloned(),
-        None => Some(value.clone()),
-    };
-    let position = |value: &Value| {
-        let wanted = key(value);
-        order.iter().position(|one| key(one) == wanted)
-    };
-    let mut result: Vec<Value> = Vec::with_capacity(items.len());
-    let mut named: Vec<(usize, Value)> = Vec::new();
-    let mut followers: Vec<(Option<Value>, Value)> = Vec::new();
-    let mut before: Option<Value> = None;
-    for item in items.drain(..) {
-        match position(&item) {
-            Some(at) => {
-                before = key(&item);
-                named.push((at, item));
-            }
-            None => followers.push((before.clone(), item)),
-        }
+/// Where the elements of a list are, by merge key or, without one, by themselves.
+type Places = HashMap<String, usize>;
+
+fn places(items: &[Value], merge_key: Option<&str>) -> Places {
+    // The first of several that are alike counts.
+    let keyed = items.iter().enumerate().rev();
+    keyed.map(|(at, item)| (identity(item, merge_key), at)).collect()
+}
+
+fn identity(item: &Value, merge_key: Option<&str>) -> String {
+    merge_key.map_or(Some(item), |key| item.get(key)).map(Value::to_string).unwrap_or_default()
+}
+
+/// Puts elements into the patch's order. Those that it does not name keep theirs;
+/// they come before an element of the patch only if they were before it already, so
+/// what a patch adds comes first.
+fn reorder(items: &mut Vec<Value>, order: &Places, before: &Places, merge_key: Option<&str>) {
+    let place = |places: &Places, item: &Value| places.get(&identity(item, merge_key)).copied();
+    let (mut named, mut others): (Vec<_>, Vec<_>) =
+        items.drain(..).partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    others.sort_by_key(|item| place(before, item));
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    while let (Some(of_patch), Some(other)) = (named.peek(), others.peek()) {
+        let was_before =
+            place(before, of_patch).is_some_and(|at| place(before, other).is_some_and(|one| one < at));
+        items.extend(if was_before { others.next() } else { named.next() });
     }
-    named.sort_by_key(|(at, _)| *at);
-    let mut take_followers = |of: Option<&Value>, into: &mut Vec<Value>| {
-        followers.retain(|(leader, item)| {
-            let follows = leader.as_ref() == of;
-            if follows {
-                into.push(item.clone());
-            }
-            !follows
-        });
-    };
-    take_followers(None, &mut result);
-    for (_, item) in named {
-        let of = key(&item);
-        result.push(item);
-        take_followers(of.as_ref(), &mut result);
-    }
-    *items = result;
+    items.extend(named);
+    items.extend(others);
 }
 
 #[cfg(test)]
@@ -354,6 +359,11 @@ mod tests {
             (
                 items.clone(),
                 json!({"items": [{"name": "c"}]}),
+                json!({"items": [{"name": "c"}, {"name": "a", "x": 1}, {"name": "b", "x": 2}]}),
+            ),
+            (
+                items.clone(),
+                json!({"items": [{"name": "b"}, {"name": "c"}]}),
                 json!({"items": [{"name": "a", "x": 1}, {"name": "b", "x": 2}, {"name": "c"}]}),
             ),
             (
@@ -369,9 +379,9 @@ mod tests {
             (
                 items.clone(),
                 json!({"$setElementOrder/items": [{"name": "c"}, {"name": "b"}], "items": [{"name": "c"}]}),
-                json!({"items": [{"name": "a", "x": 1}, {"name": "c"}, {"name": "b", "x": 2}]}),
+                json!({"items": [{"name": "c"}, {"name": "a", "x": 1}, {"name": "b", "x": 2}]}),
             ),
-            (json!({"set": ["a", "b"]}), json!({"set": ["c", "a"]}), json!({"set": ["a", "b", "c"]})),
+            (json!({"set": ["a", "b"]}), json!({"set": ["c", "a"]}), json!({"set": ["c", "a", "b"]})),
             (
                 json!({"set": ["a", "b"]}),
                 json!({"$deleteFromPrimitiveList/set": ["a"]}),

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::admission::Request;
@@ -88,22 +89,29 @@ pub(super) fn answer(body: &[u8], uid: &str, version: Version) -> Result<Answer,
         Value::Null => json!({}),
         status => status.clone(),
     });
-    let patch = match response["patch"].as_str() {
-        None | Some("") => None,
-        Some(_) if response["patchType"] != "JSONPatch" && version == Version::V1 => {
-            return Err(format!(
-                "webhook returned response.patch but not response.patchType JSONPatch, got {}",
-                response["patchType"]
-            ));
-        }
-        Some(text) => {
-            let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-            Some(bytes.map_err(|error| format!("response.patch: {error}"))?)
-        }
-    };
+    let patch = bytes(&response["patch"]).map_err(|error| format!("response.patch: {error}"))?;
+    let patch = Some(patch).filter(|patch| !patch.is_empty());
+    if patch.is_some() && response["patchType"] != "JSONPatch" && version == Version::V1 {
+        return Err(format!(
+            "webhook returned response.patch but not response.patchType JSONPatch, got {}",
+            response["patchType"]
+        ));
+    }
     let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
     let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
     Ok(Answer { denied, patch, warnings, annotations: annotations.collect(), has_failed: false })
+}
+
+/// Bytes as Go reads them: base64, or a list of numbers, which is how kube-rs
+/// writes a patch.
+fn bytes(value: &Value) -> Result<Vec<u8>, String> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::String(text) => {
+            base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| error.to_string())
+        }
+        other => Vec::deserialize(other).map_err(|error| error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -130,8 +138,11 @@ mod tests {
         assert_eq!(denied.denied, Some(json!({"message": "no"})));
         let patched = read(json!({"uid": "u", "allowed": true, "patchType": "JSONPatch", "patch": "W10="}));
         assert_eq!(patched.expect("reads").patch.as_deref(), Some(&b"[]"[..]));
+        let numbers = json!({"uid": "u", "allowed": true, "patchType": "JSONPatch", "patch": [91, 93]});
+        assert_eq!(read(numbers).expect("reads").patch.as_deref(), Some(&b"[]"[..]));
         for bad in [
             json!(null),
+            json!({"uid": "u", "allowed": true, "patchType": "JSONPatch", "patch": [256]}),
             json!({"uid": "other", "allowed": true}),
             json!({"uid": "u", "allowed": true, "patch": "W10="}),
             json!({"uid": "u", "allowed": true, "patchType": "JSONPatch", "patch": "!"}),
