@@ -62,6 +62,7 @@ impl Node {
             certificate: pki.path(&format!("{file}.crt")),
             key: pki.path(&format!("{file}.key")),
             client_ca: Some(pki.path("ca.crt")),
+            front_proxy_ca: None,
         })?;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("listen")?;
         let port = listener.local_addr().context("read the address")?.port();
