@@ -335,6 +335,7 @@ async fn rights_tokens_and_certificates() {
     let whoami = kubectl.ok(&["auth", "whoami", "-o", "yaml"]).await;
     let user = "    groups:\n    - system:masters\n    - system:authenticated\n    username: admin\n";
     assert!(whoami.ends_with(user), "{whoami}");
+    assert!(whoami.contains("authentication.kubernetes.io/credential-id:\n      - X509SHA256="), "{whoami}");
 
     let token = kubectl.ok(&["create", "token", "robot", "--duration=10m"]).await;
     // The client certificate of the usual configuration would win.

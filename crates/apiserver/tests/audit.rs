@@ -80,7 +80,6 @@ async fn events_say_who_did_what_and_how_it_went() {
         ("apiVersion", json!("audit.k8s.io/v1")),
         ("level", json!("RequestResponse")),
         ("auditID", json!("my-id")),
-        ("user", json!({"username": "admin", "groups": ["system:masters", "system:authenticated"]})),
         ("sourceIPs", json!(["192.0.2.7", "127.0.0.1"])),
         ("userAgent", json!("me")),
         ("objectRef", of),
@@ -88,6 +87,11 @@ async fn events_say_who_did_what_and_how_it_went() {
     ] {
         assert_eq!(found[field], expected, "{field}: {found:#}");
     }
+    let who = &found["user"];
+    assert_eq!(who["username"], "admin");
+    assert_eq!(who["groups"], json!(["system:masters", "system:authenticated"]));
+    let certificate = who["extra"]["authentication.kubernetes.io/credential-id"][0].as_str();
+    assert!(certificate.is_some_and(|id| id.starts_with("X509SHA256=")), "{who}");
     assert_eq!(found["annotations"]["authorization.k8s.io/decision"], "allow");
     assert_eq!(found["requestObject"]["data"], json!({"k": "v"}));
     assert!(found["responseObject"]["metadata"]["uid"].is_string(), "{found:#}");

@@ -29,6 +29,8 @@ pub use webhook::{TokenWebhook, WebhookTokenError};
 pub const AUTHENTICATED: &str = "system:authenticated";
 /// The group of everybody else.
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Names the credential in a user's extra facts.
+pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 /// The group of all nodes.
 pub const NODES: &str = "system:nodes";
 /// Whoever did not say who they are.

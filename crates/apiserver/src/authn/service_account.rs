@@ -302,8 +302,7 @@ impl Tokens {
 fn user(claims: &Claims) -> User {
     let of = &claims.kubernetes;
     let mut extra = BTreeMap::new();
-    extra
-        .insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={}", claims.jti)]);
+    extra.insert(super::CREDENTIAL_ID.to_owned(), vec![format!("JTI={}", claims.jti)]);
     if let Some(pod) = &of.pod {
         extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.name.clone()]);
         extra.insert("authentication.kubernetes.io/pod-uid".to_owned(), vec![pod.uid.clone()]);

@@ -1,14 +1,16 @@
 //! A verified client certificate as a user: the common name is the user's name,
-//! each organization a group. It ends with its certificate, also on a connection
-//! that lives on.
+//! each organization a group; which certificate it was is told in the extra facts.
+//! The user ends with its certificate, also on a connection that lives on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{AUTHENTICATED, User};
+use super::{AUTHENTICATED, CREDENTIAL_ID, User};
 
 /// The user of a certificate, and how long it is that.
 pub(super) struct Identity {
@@ -18,6 +20,7 @@ pub(super) struct Identity {
 
 /// The identity in a certificate; `None` where it has no common name.
 pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
+    let fingerprint: String = Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect();
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
@@ -28,7 +31,8 @@ pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
         subject.iter_organization().filter_map(|one| one.as_str().ok()).map(str::to_owned).collect();
     groups.push(AUTHENTICATED.to_owned());
     let until = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
-    Some(Identity { user: Arc::new(User { name, groups, ..User::default() }), until })
+    let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={fingerprint}")])]);
+    Some(Identity { user: Arc::new(User { name, groups, extra, ..User::default() }), until })
 }
 
 #[cfg(test)]
@@ -49,6 +53,8 @@ mod tests {
             (user.name.as_str(), user.groups.clone()),
             ("jane", vec!["devs".to_owned(), AUTHENTICATED.to_owned()])
         );
+        let credential = &user.extra[CREDENTIAL_ID][0];
+        assert_eq!((credential.len(), credential.starts_with("X509SHA256=")), (75, true), "{credential}");
         assert_eq!(until, "4096-01-01T00:00:00Z".parse().expect("a time"));
     }
 }

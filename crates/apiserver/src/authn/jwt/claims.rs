@@ -6,10 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use resources::cel::{Budget, Program, Type, Value};
 use serde_json::{Map, Value as Json};
 
-use crate::authn::User;
-
-/// Names the credential in a user's extra facts.
-const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
+use crate::authn::{CREDENTIAL_ID, User};
 
 /// The claims of a token.
 pub(crate) type Claims = Map<String, Json>;
@@ -194,7 +191,7 @@ impl Mapping {
         let uid = self.uid.as_ref().map(|source| source.text(claims, &value));
         let mut extra = BTreeMap::new();
         if let Some(id) = claims.get("jti").and_then(Json::as_str).filter(|id| !id.is_empty()) {
-            extra.insert(CREDENTIAL.to_owned(), vec![format!("JTI={id}")]);
+            extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={id}")]);
         }
         for (key, expression) in &self.extra {
             let values = expression.texts(&value).with_context(|| format!("extra {key}"))?;
@@ -250,7 +247,7 @@ mod tests {
         let user =
             mapping.user(&claims(json!({"email": "a@b", "groups": ["x", "y"], "jti": "1"}))).expect("a user");
         assert_eq!((user.name.as_str(), user.groups), ("oidc:a@b", vec!["g:x".to_owned(), "g:y".to_owned()]));
-        assert_eq!(user.extra[CREDENTIAL], ["JTI=1"]);
+        assert_eq!(user.extra[CREDENTIAL_ID], ["JTI=1"]);
         let one = mapping.user(&claims(json!({"email": "a@b", "groups": "x", "email_verified": true})));
         assert_eq!(one.expect("a user").groups, ["g:x"]);
         for bad in [
