@@ -60,9 +60,9 @@ pub(crate) struct ApiBenchmark {
     /// Objects in the large list.
     #[arg(long, default_value_t = 10_000)]
     objects: usize,
-    /// Watchers of the fan-out.
-    #[arg(long, default_value_t = 1_000)]
-    watchers: usize,
+    /// The numbers of watchers of the fan-out.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 1_000])]
+    watchers: Vec<usize>,
     /// Writes during the fan-out.
     #[arg(long, default_value_t = 1_000)]
     writes: usize,
@@ -107,7 +107,9 @@ impl ApiBenchmark {
             self.lists(&server, &http).await?;
         }
         if self.wants(Part::FanOut) {
-            self.fan_out(&server, &http).await?;
+            for watchers in &self.watchers {
+                self.fan_out(&server, &http, *watchers).await?;
+            }
         }
         if self.wants(Part::Definitions) {
             definitions::run(&mut server, self.definitions).await?;
@@ -224,14 +226,14 @@ impl ApiBenchmark {
         Ok(())
     }
 
-    async fn fan_out(&self, server: &Server, http: &Http) -> anyhow::Result<()> {
+    async fn fan_out(&self, server: &Server, http: &Http, watchers: usize) -> anyhow::Result<()> {
         let list = http.get(&format!("{MAPS}?limit=1")).await?;
         let list: serde_json::Value = serde_json::from_slice(&list.1).context("read a list")?;
         let version =
             list["metadata"]["resourceVersion"].as_str().context("a list has a version")?.to_owned();
         let delivered = Arc::new(AtomicU64::new(0));
         let path = format!("{MAPS}?watch=true&resourceVersion={version}");
-        for _ in 0..self.watchers {
+        for _ in 0..watchers {
             let mut body = server.http()?.open(&path).await?.into_body();
             let delivered = Arc::clone(&delivered);
             daemon::tasks::spawn("watcher", async move {
@@ -254,13 +256,13 @@ impl ApiBenchmark {
                     if number >= writes {
                         return anyhow::Ok(());
                     }
-                    let answer = http.post(MAPS, config_map(&format!("w{number}"), 500)).await?;
+                    let answer = http.post(MAPS, config_map(&format!("w{watchers}-{number}"), 500)).await?;
                     ensure!(answer.0 == 201, "create: {}", answer.0);
                 }
             }
         });
         futures::future::try_join_all(workers).await?;
-        let expected = (self.writes * self.watchers) as u64;
+        let expected = (self.writes * watchers) as u64;
         let all = async {
             while delivered.load(Ordering::Relaxed) < expected {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -273,7 +275,7 @@ impl ApiBenchmark {
         let cpu = (server.usage()?.cpu - before).as_secs_f64();
         println!(
             "\nwatch fan-out: {} watchers, {:.0} writes/s, {:.0} events/s, server CPU {:.1} µs an event (writes included)",
-            self.watchers,
+            watchers,
             self.writes as f64 / seconds,
             expected as f64 / seconds,
             cpu / expected as f64 * 1e6,
