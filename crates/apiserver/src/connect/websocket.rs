@@ -164,6 +164,8 @@ pub(super) async fn tunnel(upgraded: Upgraded) -> impl AsyncRead + AsyncWrite + 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -177,5 +179,16 @@ mod tests {
         assert_eq!(Coding::Base64.parse(b"0aGk="), Some((0, Bytes::from_static(b"hi"))));
         assert_eq!(Coding::Base64.parse(b"0!"), None);
         assert_eq!(Coding::Binary.parse(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_a_channel_or_nothing(message in prop::collection::vec(any::<u8>(), 0..64)) {
+            for coding in [Coding::Binary, Coding::Base64] {
+                if let Some((_, data)) = coding.parse(&message) {
+                    prop_assert!(data.len() < message.len());
+                }
+            }
+        }
     }
 }

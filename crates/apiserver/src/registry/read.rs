@@ -461,3 +461,33 @@ impl Watch {
         self.at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn continue_tokens_are_read() {
+        let token = Continue::encode(7, "a/b", Timestamp::UNIX_EPOCH);
+        let read = Continue::decode(&token).expect("reads");
+        assert_eq!((read.rv, read.start.as_str(), read.at), (7, "a/b", 0));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_continue_tokens_are_refused_or_read(
+            at in any::<prop::sample::Index>(), byte in any::<u8>(), invented in "\\PC{0,40}",
+        ) {
+            let mut token = Continue::encode(7, "default/a", Timestamp::UNIX_EPOCH).into_bytes();
+            let at = at.index(token.len());
+            token[at] = byte;
+            for text in [String::from_utf8_lossy(&token).into_owned(), invented] {
+                if let Err(status) = Continue::decode(&text) {
+                    prop_assert_eq!(status.code, 400);
+                }
+            }
+        }
+    }
+}

@@ -213,6 +213,8 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[tokio::test]
@@ -261,6 +263,28 @@ mod tests {
         ] {
             let error = Reader::new(bytes.as_slice()).next().await.expect_err(wanted);
             assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_ends(
+            at in any::<prop::sample::Index>(), byte in any::<u8>(), more in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let mut compressor = Compressor::new().expect("dictionary");
+            let mut bytes = testing::open(&mut compressor, 1, &[("streamType", "error"), ("port", "80")], false);
+            bytes.extend(testing::open(&mut compressor, 3, &[("streamType", "data"), ("port", "80")], true));
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes.splice(at..at, more);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let mut reader = Reader::new(bytes.as_slice());
+            let mut count = 0;
+            while let Ok(Some(_)) = runtime.block_on(reader.next()) {
+                count += 1;
+                // Every frame has a head of eight bytes.
+                prop_assert!(count <= bytes.len() / 8);
+            }
         }
     }
 }
