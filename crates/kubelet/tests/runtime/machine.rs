@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use api::types::core::v1::Pod;
@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::fake::Fake;
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The image that [`Machine::tools`] imports.
 pub const IMAGE: &str = "test.local/busybox:1";
 
@@ -327,9 +327,37 @@ pub async fn log_of(tools: &Tools, id: &PodId, container: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// How many machines run at once: each has a containerd, and all share the processors.
+const AT_ONCE: usize = 4;
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of the machines that run.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let (running, changed) = &RUNNING;
+        let mut running = running.lock().expect("no test panics with it");
+        while *running >= AT_ONCE {
+            running = changed.wait(running).expect("no test panics with it");
+        }
+        *running += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (running, changed) = &RUNNING;
+        *running.lock().expect("no test panics with it") -= 1;
+        changed.notify_one();
+    }
+}
+
 /// Runs a test on a thread of its own, so that everything started from it is in
 /// a network namespace of its own.
 pub fn run(test: impl AsyncFnOnce(&mut Machine) + Send + 'static) {
+    let _turn = Turn::take();
     let thread = std::thread::spawn(|| {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip");

@@ -364,7 +364,8 @@ async fn read_log(client: &mut Client, request: pb::LogsRequest) -> String {
 async fn logs(machine: &Machine) {
     const LINES: u32 = 60_000;
     // The files are rotated at a megabyte: twice for this.
-    let script = format!("until test -e /go; do sleep 0.05; done; seq 1 {LINES}; echo last >&2; exit 1");
+    let script =
+        format!("until test -e /go; do sleep 0.05; done; seq 1 {LINES}; echo last >&2; sleep 1; exit 1");
     let mut chatty = a_pod("chatty", json!({"command": ["sh", "-c", script]}), false);
     chatty["spec"]["restartPolicy"] = "OnFailure".into();
     let (kubelet, mut client) = serve(machine, &[chatty]).await;
