@@ -37,7 +37,10 @@ async fn run_within(limit: Duration, command: &mut Command) -> Said {
     let output = match tokio::time::timeout(limit, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
-            panic!("{:?}: {error}; deploy/install-packages installs what the tests need", command.as_std())
+            panic!(
+                "{:?}: {error}; `deploy/install-packages clients` installs what the tests need",
+                command.as_std()
+            )
         }
         Err(_) => panic!("{:?} did not end in {} s", command.as_std(), limit.as_secs()),
     };
@@ -75,7 +78,7 @@ pub(crate) async fn installed(
     let said = run_within(INSTALLATION, &mut command).await;
     assert!(
         said.success,
-        "the {client} client cannot be installed; deploy/install-packages brings what this needs: {:?}\n{}{}",
+        "the {client} client cannot be installed; `deploy/install-packages clients` brings what this needs: {:?}\n{}{}",
         command.as_std(),
         said.stdout,
         said.stderr
