@@ -205,7 +205,7 @@ impl Store {
         let mut stream = self
             .containerd
             .content()
-            .read(self.containerd.request(request))
+            .read(self.containerd.open_ended(request))
             .await
             .map_err(what())?
             .into_inner();
@@ -233,7 +233,7 @@ impl Store {
         let reference = format!("corten-{}-{}", blob.digest, uuid::Uuid::new_v4());
         let (sender, receiver) = mpsc::channel(4);
         let call = async {
-            let request = self.containerd.request(ReceiverStream::new(receiver));
+            let request = self.containerd.open_ended(ReceiverStream::new(receiver));
             let mut answers = self.containerd.content().write(request).await?.into_inner();
             while answers.message().await?.is_some() {}
             Ok::<(), containerd_client::tonic::Status>(())
@@ -412,7 +412,7 @@ impl Store {
         let applied = self
             .containerd
             .diff()
-            .apply(self.containerd.request(apply))
+            .apply(self.containerd.open_ended(apply))
             .await
             .map_err(failed(format!("unpack layer {}", layer.digest)))?;
         let applied = applied.into_inner().applied.map(|applied| applied.digest).unwrap_or_default();

@@ -237,10 +237,9 @@ struct Log {
 }
 
 impl Log {
+    /// The directory is the kubelet's to make: a logger that comes up late, after
+    /// its pod is gone, leaves nothing.
     fn open(plan: Plan) -> io::Result<Self> {
-        if let Some(directory) = plan.file.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
         let file = OpenOptions::new().create(true).append(true).open(&plan.file)?;
         let size = file.metadata()?.len();
         Ok(Self { plan, file, size })
@@ -303,6 +302,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let plan =
             Plan { file: dir.path().join("c/0.log"), max_size: 100, max_files: 3, hold: None, pipes: None };
+        assert!(Log::open(plan.clone()).is_err(), "its directory is not its own to make");
+        std::fs::create_dir(dir.path().join("c")).expect("mkdir");
         let mut log = Log::open(plan).expect("open");
         for number in 0..10 {
             let text = format!("line {number} {}", "x".repeat(80)).into_bytes();

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use containerd_client::services::v1 as services;
 use containerd_client::tonic::transport::Channel;
@@ -84,6 +85,10 @@ pub(crate) fn gone_is_fine<T>(result: Result<T, RuntimeError>) -> Result<(), Run
     }
 }
 
+/// How long containerd may take for what is not a stream or a wait (upstream's
+/// `runtimeRequestTimeout`).
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// A connection to containerd, bound to one of its namespaces.
 #[derive(Clone, Debug)]
 pub struct Containerd {
@@ -130,8 +135,17 @@ impl Containerd {
         &self.namespace
     }
 
-    /// A request in our namespace.
+    /// A request in our namespace, which fails when containerd does not answer in
+    /// [`LIMIT`]: a shim that hangs costs one try, not the pod.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = self.open_ended(message);
+        request.set_timeout(LIMIT);
+        request
+    }
+
+    /// A request whose answer may take as long as it takes: the end of a process, or
+    /// a stream.
+    pub(crate) fn open_ended<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
         if let Ok(value) = self.namespace.parse() {

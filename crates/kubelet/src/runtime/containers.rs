@@ -21,6 +21,10 @@ use crate::images::store::{Image, SNAPSHOTTER};
 use crate::pod;
 use crate::worker::plan::Start;
 
+/// How long after its kill a container may take to end: longer is a process that
+/// the kernel holds, or a shim that lost it, and looked at anew.
+const KILLED: Duration = Duration::from_secs(10);
+
 /// A container to be started.
 #[derive(Clone, Debug)]
 pub struct NewContainer<'a> {
@@ -281,7 +285,7 @@ impl Runtime {
     /// When containerd fails.
     pub async fn wait(&self, id: &str) -> Result<(), RuntimeError> {
         let request = services::WaitRequest { container_id: id.to_owned(), ..Default::default() };
-        let waited = self.containerd.tasks().wait(self.containerd.request(request)).await;
+        let waited = self.containerd.tasks().wait(self.containerd.open_ended(request)).await;
         gone_is_fine(waited.map_err(failed(format!("wait for {id}"))))
     }
 
@@ -311,8 +315,15 @@ impl Runtime {
         if let Ok(waited) = tokio::time::timeout(grace, self.wait(id)).await {
             return waited;
         }
+        self.end(id).await
+    }
+
+    /// Ends a container at once.
+    async fn end(&self, id: &str) -> Result<(), RuntimeError> {
         self.kill(id, Signal::SIGKILL).await?;
-        self.wait(id).await
+        tokio::time::timeout(KILLED, self.wait(id)).await.unwrap_or_else(|_| {
+            Err(RuntimeError::Unfit(format!("container {id} has not ended {KILLED:?} after it was killed")))
+        })
     }
 
     /// Removes a container's task, ending it if need be.
@@ -321,8 +332,7 @@ impl Runtime {
         let deleted = self.containerd.tasks().delete(self.containerd.request(request.clone())).await;
         match deleted.map_err(failed(format!("delete task of {id}"))) {
             Err(error) if !error.is_not_found() => {
-                self.kill(id, Signal::SIGKILL).await?;
-                self.wait(id).await?;
+                self.end(id).await?;
                 let deleted = self.containerd.tasks().delete(self.containerd.request(request)).await;
                 gone_is_fine(deleted.map_err(failed(format!("delete task of {id}"))))
             }

@@ -231,7 +231,7 @@ impl Process {
             services::WaitRequest { container_id: self.container.clone(), exec_id: self.id.clone() };
         let containerd = &self.runtime.containerd;
         let answer =
-            containerd.tasks().wait(containerd.request(request)).await.map_err(failed("wait for exec"))?;
+            containerd.tasks().wait(containerd.open_ended(request)).await.map_err(failed("wait for exec"))?;
         Ok(i32::try_from(answer.into_inner().exit_status).unwrap_or(255))
     }
 

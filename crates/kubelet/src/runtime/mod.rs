@@ -307,7 +307,8 @@ impl Runtime {
     async fn subscribe(&self) -> Result<Streaming<Envelope>, RuntimeError> {
         let filters = vec![format!("topic==\"{EXIT}\""), format!("topic==\"{SUBSCRIBED}\"")];
         let mut events = self.containerd.events();
-        let subscribing = events.subscribe(self.containerd.request(services::SubscribeRequest { filters }));
+        let subscribing =
+            events.subscribe(self.containerd.open_ended(services::SubscribeRequest { filters }));
         let publishing = async {
             loop {
                 let event = Any { type_url: "corten.dev/subscribed".to_owned(), value: Vec::new() };

@@ -54,9 +54,14 @@ impl Runtime {
         }
     }
 
-    /// Makes the pipes of a container, and starts its logger if that is ours to do.
+    /// Makes the pipes of a container and the directory of its log, and starts its
+    /// logger if that is ours to do.
     pub(super) fn stdio(&self, id: &str, new: &NewContainer<'_>) -> Result<Stdio, RuntimeError> {
         let plan = self.logger_plan(id, new);
+        if let Some(directory) = plan.file.parent() {
+            std::fs::create_dir_all(directory)
+                .map_err(RuntimeError::io(format!("make {}", directory.display())))?;
+        }
         let mut stdio = Stdio { stdin: String::new(), stdout: String::new(), stderr: String::new() };
         if new.container.stdin == Some(true) {
             let stdin = self.stdin_path(id);

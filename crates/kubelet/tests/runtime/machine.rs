@@ -188,13 +188,20 @@ pub fn pod(value: Value) -> Arc<Pod> {
     Arc::new(serde_json::from_value(value).expect("a pod"))
 }
 
-pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, check).await.unwrap_or_else(|| panic!("waited too long for {what}"))
+}
+
+/// Asks until there is an answer, or the time is over.
+pub async fn within<T>(time: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = check().await {
-            return found;
+            return Some(found);
         }
-        assert!(begun.elapsed() < PATIENCE, "waited too long for {what}");
+        if begun.elapsed() > time {
+            return None;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -252,11 +259,25 @@ impl Machine {
         assert!(self.cgroups.pods().is_empty(), "no control group remains");
         assert!(self.mounts().is_empty(), "no mount remains: {:?}", self.mounts());
         for directory in ["logs", "kubelet/pods", "state/sandboxes", "state/io"] {
-            let left: Vec<_> =
-                std::fs::read_dir(self.path(directory)).into_iter().flatten().flatten().collect();
-            assert!(left.is_empty(), "nothing remains in {directory}: {left:?}");
+            let left = files_under(&self.path(directory));
+            assert!(left.is_empty(), "nothing remains in {directory}: {left:#?}");
         }
     }
+}
+
+/// What is in a directory, and in those in it.
+fn files_under(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, text) = (entry.path(), std::fs::read_to_string(entry.path()).unwrap_or_default());
+        found.push(format!(
+            "{}: {:?} {text}",
+            path.display(),
+            entry.metadata().and_then(|data| data.created())
+        ));
+        found.extend(files_under(&path));
+    }
+    found
 }
 
 /// The kubelet's heart: pods, and the channel that tells it of them.

@@ -14,7 +14,7 @@ use kubelet::worker::task::Tools;
 use serde_json::{Value, json};
 
 use crate::fake::Fake;
-use crate::machine::{IMAGE, Kubelet, Machine, log_of, pod, run, until};
+use crate::machine::{IMAGE, Kubelet, Machine, PATIENCE, log_of, pod, run, until, within};
 
 fn a_pod(name: &str, command: &str) -> Value {
     json!({
@@ -63,9 +63,15 @@ async fn killed_while_starting(machine: &Machine) {
         let kubelet = Kubelet::start(&tools);
         kubelet.send(PodChange::Set(pod(wanted))).await;
         kubelet.synced().await;
-        phase(&cluster, &name, "Running").await;
-        until("the program", async || count.join("runs").exists().then_some(())).await;
-        assert_eq!(std::fs::read_to_string(count.join("runs")).expect("read"), "x\n", "after {pause} ms");
+        let is_running = async || cluster.status(&name).filter(|status| status["phase"] == "Running");
+        if within(PATIENCE, is_running).await.is_none() {
+            let observed = tools.runtime.observe(&id(&name).uid).await;
+            let (told, status) = (cluster.told.lock(), cluster.status(&name));
+            panic!("killed after {pause} ms, {name} does not run: {told:?} {status:#?} {observed:#?}");
+        }
+        let runs = || std::fs::read_to_string(count.join("runs")).unwrap_or_default();
+        until("the program", async || (!runs().is_empty()).then_some(())).await;
+        assert_eq!(runs(), "x\n", "after {pause} ms");
         let observed = tools.runtime.observe(&id(&name).uid).await.expect("observe");
         let running = observed.running().count();
         assert_eq!((running, observed.sandboxes.len()), (1, 1), "after {pause} ms: {observed:?}");
