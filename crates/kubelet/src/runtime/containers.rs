@@ -38,6 +38,8 @@ pub struct NewContainer<'a> {
     pub image: &'a Image,
     /// The sandbox to run in.
     pub sandbox: &'a str,
+    /// The shim of a container that runs in it, to be shared.
+    pub shim: Option<&'a str>,
     /// Environment, expanded, in order.
     pub environment: &'a [(String, String)],
     /// Volumes.
@@ -133,6 +135,7 @@ impl Runtime {
             mounts: &mounts,
             namespaces: &namespaces,
             sandbox_id: new.sandbox,
+            shim: shim_of(id, new),
             cgroup: format!("{group}/{id}"),
             machine: &self.machine,
         })?;
@@ -169,6 +172,7 @@ impl Runtime {
             (labels::HASH, pod::container_hash(new.container)),
             (labels::IMAGE_ID, new.image.id.clone()),
             (labels::SANDBOX, new.sandbox.to_owned()),
+            (labels::SHIM, shim_of(id, new).to_owned()),
             (labels::LOG_PATH, self.log_path(new).display().to_string()),
             (labels::TERMINATION_FILE, termination.display().to_string()),
             (labels::TERMINATION_POLICY, policy),
@@ -358,6 +362,15 @@ impl Runtime {
         let deleted = self.containerd.containers().delete(self.containerd.request(request)).await;
         gone_is_fine(deleted.map_err(failed(format!("delete container {id}"))))?;
         self.remove_pipes(id)
+    }
+}
+
+/// The group of containers whose shim a container shares: that of the pod's process
+/// namespace, if one holds it, or of a container that runs; else it has its own.
+fn shim_of<'a>(id: &'a str, new: &NewContainer<'a>) -> &'a str {
+    match pod::spec(new.pod).share_process_namespace {
+        Some(true) => new.sandbox,
+        _ => new.shim.unwrap_or(id),
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) const ROLE: &str = "corten.dev/role";
 pub(crate) const HASH: &str = "corten.dev/hash";
 pub(crate) const IMAGE_ID: &str = "corten.dev/image-id";
 pub(crate) const SANDBOX: &str = "corten.dev/sandbox";
+/// The shim that the container is under, by its group.
+pub(crate) const SHIM: &str = "corten.dev/shim";
 pub(crate) const BACKOFF: &str = "corten.dev/backoff-seconds";
 pub(crate) const BOOT: &str = "corten.dev/boot-id";
 pub(crate) const READY: &str = "corten.dev/ready";
@@ -136,6 +138,7 @@ pub(crate) fn record(container: &Container, task: Option<State>) -> Record {
         image: container.image.clone(),
         image_id: label(IMAGE_ID).to_owned(),
         sandbox_id: label(SANDBOX).to_owned(),
+        shim: label(SHIM).to_owned(),
         backoff_seconds: label(BACKOFF).parse().unwrap_or_default(),
         created_at,
         state,

@@ -42,6 +42,8 @@ pub struct Record {
     pub image_id: String,
     /// The sandbox it runs in.
     pub sandbox_id: String,
+    /// The group of containers whose shim it shares.
+    pub shim: String,
     /// Seconds to wait, after its end, before its successor starts.
     pub backoff_seconds: u32,
     /// When it was made, which is when it started but for some milliseconds.
@@ -116,10 +118,18 @@ impl Observed {
         self.containers.iter().filter(|record| record.name == name).nth(1)
     }
 
-    /// The sandbox in use: the newest, if it is ready.
+    /// The sandbox in use: the newest that is ready. A newer one that is not is
+    /// what a kubelet that died asked for, and containerd was late to make.
     #[must_use]
     pub fn sandbox(&self) -> Option<&Sandbox> {
-        self.sandboxes.first().filter(|sandbox| sandbox.is_ready)
+        self.sandboxes.iter().find(|sandbox| sandbox.is_ready)
+    }
+
+    /// The shim that a new container can share: that of one which runs, because a
+    /// shim without any is about to leave, and takes nobody in any more.
+    #[must_use]
+    pub fn shim(&self, sandbox: &str) -> Option<&str> {
+        self.running().find(|record| record.sandbox_id == sandbox).map(|record| record.shim.as_str())
     }
 
     /// The containers that run.

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::containerd::{RuntimeError, failed, gone_is_fine};
 use super::namespaces::{Namespace, Pins, inside_network, pin, unpin};
 use super::record::Sandbox;
-use super::spec::{Namespaces, ProcessNamespace};
+use super::spec::{Namespaces, ProcessNamespace, SHIM_GROUP};
 use super::{Runtime, files, labels, pause};
 use crate::pod::{self, PodId};
 
@@ -195,7 +195,7 @@ impl Runtime {
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}],
             "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}],
                 "cgroupsPath": format!("{}/{}", self.cgroups.all_pods(), pause_id(sandbox))},
-            "annotations": {"io.kubernetes.cri.sandbox-id": sandbox},
+            "annotations": {"io.kubernetes.cri.sandbox-id": sandbox, SHIM_GROUP: sandbox},
         });
         let mut labels = labels::of_pod(id, "pause", &self.root_label());
         labels.insert(labels::SANDBOX.to_owned(), sandbox.to_owned());

@@ -59,6 +59,9 @@ pub struct Namespaces {
     pub process: ProcessNamespace,
 }
 
+/// The annotation by which containerd groups containers under one shim.
+pub(super) const SHIM_GROUP: &str = "io.containerd.runc.v2.group";
+
 /// Where a container's processes live.
 #[derive(Clone, Debug, Default)]
 pub enum ProcessNamespace {
@@ -103,8 +106,10 @@ pub struct Blueprint<'a> {
     pub mounts: &'a [HostMount],
     /// Namespaces to join.
     pub namespaces: &'a Namespaces,
-    /// The sandbox, which is the group under which containerd shares a shim.
+    /// The sandbox.
     pub sandbox_id: &'a str,
+    /// The group of containers that share a shim.
+    pub shim: &'a str,
     /// The container's control group.
     pub cgroup: String,
     /// The machine.
@@ -234,6 +239,7 @@ pub fn oci_spec(blueprint: &Blueprint<'_>) -> Result<Value, RuntimeError> {
         "annotations": {
             "io.kubernetes.cri.container-type": "container",
             "io.kubernetes.cri.sandbox-id": blueprint.sandbox_id,
+            SHIM_GROUP: blueprint.shim,
         },
     });
     if blueprint.namespaces.uts.is_none() && !pod::uses_host_network(blueprint.pod) {
@@ -556,6 +562,7 @@ mod tests {
             }],
             namespaces: &Namespaces::default(),
             sandbox_id: "s",
+            shim: "s",
             cgroup: "/kubepods/podu/c".to_owned(),
             machine: &machine,
         })

@@ -74,6 +74,8 @@ pub struct Plan {
     pub backing_off: HashMap<String, Duration>,
     /// Ids of ended containers that nothing refers to any more.
     pub prune: Vec<String>,
+    /// Ids of sandboxes beside the one in use.
+    pub prune_sandboxes: Vec<String>,
 }
 
 impl Plan {
@@ -113,6 +115,8 @@ pub fn plan(pod: &Pod, observed: &Observed, probes: &ProbeResults, now: Timestam
     let Some(sandbox) = observed.sandbox() else {
         return without_sandbox(pod, observed, plan);
     };
+    let others = observed.sandboxes.iter().filter(|other| other.id != sandbox.id);
+    plan.prune_sandboxes = others.map(|other| other.id.clone()).collect();
     let view = View { pod, observed, probes, sandbox: &sandbox.id, now };
     for container in pod::ephemeral_containers(pod) {
         match observed.latest(&container.name) {

@@ -51,6 +51,9 @@ impl Worker {
         for id in &plan.prune {
             self.tools.runtime.remove_container(id).await?;
         }
+        for id in &plan.prune_sandboxes {
+            self.tools.runtime.remove_sandbox(&self.id, id).await?;
+        }
         if !plan.kill.is_empty() {
             let down = Self::wanted_down(self.desired.clone());
             tokio::select! {
@@ -148,6 +151,7 @@ impl Worker {
             start,
             image: &obtained.image,
             sandbox: &sandbox.id,
+            shim: observed.shim(&sandbox.id),
             environment: &environment,
             mounts,
             process_of: if role == Role::Ephemeral { target(pod, observed, name) } else { None },

@@ -41,6 +41,7 @@ pub(crate) fn record(pod: &Pod, name: &str, attempt: u32, state: State) -> Recor
         image: "i".to_owned(),
         image_id: "i@sha256:0".to_owned(),
         sandbox_id: "box".to_owned(),
+        shim: "box".to_owned(),
         backoff_seconds: 0,
         created_at: now() - SignedDuration::from_secs(10),
         state,
@@ -152,6 +153,30 @@ fn a_lost_sandbox_is_replaced_only_if_something_is_to_run() {
     assert_eq!((plan.kill.len(), plan.create_sandbox), (1, Some(1)));
     assert_eq!(lost(exited(1)).create_sandbox, Some(1));
     assert_eq!(lost(exited(0)).create_sandbox, None);
+}
+
+#[test]
+fn a_sandbox_that_came_late_is_pruned() {
+    let pod = a_pod(json!({"containers": [{"name": "c"}]}));
+    let mut observed = with_sandbox(vec![record(&pod, "c", 0, RUNNING)]);
+    let created_at = now() + SignedDuration::from_secs(1);
+    observed.sandboxes.push(Sandbox {
+        id: "late".to_owned(),
+        created_at,
+        is_ready: false,
+        ..observed.sandboxes[0].clone()
+    });
+    let plan = planned(&pod, &observed.sorted(), &ProbeResults::default());
+    assert_eq!(plan, Plan { prune_sandboxes: vec!["late".to_owned()], ..Plan::default() });
+}
+
+#[test]
+fn a_new_container_shares_the_shim_of_one_that_runs() {
+    let pod = a_pod(json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+    let of = |a, b| with_sandbox(vec![record(&pod, "a", 0, a), record(&pod, "b", 0, b)]);
+    assert_eq!(of(exited(0), RUNNING).shim("box"), Some("box"));
+    assert_eq!(of(RUNNING, RUNNING).shim("another"), None);
+    assert_eq!(of(exited(0), State::Created).shim("box"), None);
 }
 
 #[test]
