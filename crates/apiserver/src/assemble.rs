@@ -12,7 +12,7 @@ use resources::Catalogue;
 use store::{Embedded, Store};
 use tokio::net::TcpListener;
 
-use crate::admission::{Chain, Choice, Parts};
+use crate::admission::{Chain, Choice, Configuration, Parts};
 use crate::aggregation::{self, Aggregation};
 use crate::audit::Audit;
 use crate::authn::{Authenticator, BootstrapTokens, Tokens};
@@ -64,12 +64,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let cache =
         cache::start(Arc::clone(&store), shell.shutdown.clone()).await.context("fill the watch cache")?;
     let kinds = Arc::new(Kinds::new(&Catalogue::built_in()));
-    let addresses = ServiceAddresses::new(
-        flags.service_cluster_ip_range.clone(),
-        flags.service_node_port_range.clone(),
-        Arc::clone(&cache),
-        Arc::clone(&shell.clock),
-    );
+    let addresses = service_addresses(flags, &cache, shell);
     let own_service = addresses.first().context("--service-cluster-ip-range has no usable address")?;
     let planners: Vec<Box<dyn Planner>> = vec![Box::new(addresses)];
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
@@ -82,6 +77,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         authorizer: Arc::clone(&authorizer),
         outward: Arc::clone(&outward),
         converter: Arc::clone(&converter),
+        configuration: admission_configuration(flags)?,
     };
     let admission = Chain::new(&choice, &parts);
     let clock = Arc::clone(&shell.clock);
@@ -190,6 +186,22 @@ async fn encrypted(store: Arc<dyn Store>, flags: &Flags, shell: &Shell) -> anyho
     let looked = Arc::clone(&encryption);
     shell.health.ready("kms-providers", move || looked.health());
     Ok(Arc::new(EncryptedStore::new(store, encryption)))
+}
+
+fn service_addresses(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shell) -> ServiceAddresses {
+    ServiceAddresses::new(
+        flags.service_cluster_ip_range.clone(),
+        flags.service_node_port_range.clone(),
+        Arc::clone(cache),
+        Arc::clone(&shell.clock),
+    )
+}
+
+fn admission_configuration(flags: &Flags) -> anyhow::Result<Configuration> {
+    flags
+        .admission_control_config_file
+        .as_deref()
+        .map_or_else(|| Ok(Configuration::default()), Configuration::load)
 }
 
 async fn listeners(flags: &Flags) -> anyhow::Result<Vec<TcpListener>> {

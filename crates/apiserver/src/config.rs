@@ -117,6 +117,9 @@ pub struct Flags {
     /// Admission plugins that run by themselves and shall not.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub disable_admission_plugins: Vec<String>,
+    /// An AdmissionConfiguration, YAML: what single admission plugins are told.
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
 }
 
 impl Flags {

@@ -2,6 +2,10 @@
 
 use apiserver::config::Flags;
 
+/// See docs/decisions/0013.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> anyhow::Result<()> {
     let flags: Flags = daemon::config::parse()?;
     let common = flags.common.clone();

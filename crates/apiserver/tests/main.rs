@@ -14,6 +14,7 @@ mod hostile;
 mod identity;
 mod impersonation;
 mod mutating_policies;
+mod optional_plugins;
 mod others;
 mod protobuf;
 mod webhooks;

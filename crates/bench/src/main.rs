@@ -10,6 +10,10 @@ mod store;
 
 use clap::{Parser, Subcommand};
 
+/// The one of `kube-apiserver`, whose store is served and driven here.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Debug, Parser)]
 #[command(name = "corten-bench", version, about = "Benchmarks of Corten")]
 struct Arguments {

@@ -2,21 +2,31 @@
 //!
 //! Plugins run in a fixed order, first all that change, then all that judge.
 
+mod always_pull_images;
+mod anti_affinity;
 mod certificates;
 mod claim_resize;
+mod configuration;
 mod default_classes;
 mod default_tolerations;
+mod deny_external_ips;
 mod equivalents;
+mod event_rate_limit;
 mod expressions;
 mod extended_tolerations;
 mod limit_ranger;
 mod matching;
+mod namespace_exists;
 mod namespace_lifecycle;
 mod node_restriction;
+mod owner_references;
 mod plugins;
+mod pod_node_selector;
 mod pod_resize;
 mod pod_security;
+mod pod_tolerations;
 mod pod_topology_labels;
+mod pods;
 mod policy;
 mod priority;
 mod reading;
@@ -33,6 +43,7 @@ use resources::Descriptor;
 
 use crate::registry::Caller;
 
+pub use configuration::Configuration;
 pub use plugins::{Choice, ChoiceError, Parts};
 
 /// What a request does.

@@ -6,18 +6,27 @@ use std::sync::Arc;
 use api::Status;
 use futures::future::BoxFuture;
 
+use super::always_pull_images::AlwaysPullImages;
+use super::anti_affinity::LimitPodHardAntiAffinityTopology;
 use super::certificates::{
     CertificateApproval, CertificateSigning, CertificateSubjectRestriction, Requester,
 };
 use super::claim_resize::PersistentVolumeClaimResize;
+use super::configuration::Configuration;
 use super::default_classes::DefaultClass;
 use super::default_tolerations::DefaultTolerationSeconds;
+use super::deny_external_ips::DenyServiceExternalIps;
+use super::event_rate_limit::EventRateLimit;
 use super::extended_tolerations::ExtendedResourceToleration;
 use super::limit_ranger::LimitRanger;
+use super::namespace_exists::NamespaceExists;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
+use super::owner_references::OwnerReferences;
+use super::pod_node_selector::PodNodeSelector;
 use super::pod_resize::PodResizeValidator;
 use super::pod_security::PodSecurity;
+use super::pod_tolerations::PodTolerationRestriction;
 use super::pod_topology_labels::PodTopologyLabels;
 use super::policy::{MutatingPolicies, ValidatingPolicies};
 use super::priority::Priority;
@@ -45,10 +54,12 @@ pub struct Parts {
     pub outward: Arc<Outward>,
     /// The way between versions.
     pub converter: Arc<Converter>,
+    /// What the administrator tells single plugins.
+    pub configuration: Configuration,
 }
 
 impl Parts {
-    fn cache(&self) -> Arc<WatchCache> {
+    pub(super) fn cache(&self) -> Arc<WatchCache> {
         Arc::clone(&self.cache)
     }
 
@@ -67,7 +78,7 @@ enum Behind {
     Plugin(fn(&Parts) -> Box<dyn Plugin>),
     /// The registry does it, in the transaction of the write.
     Registry,
-    /// Does nothing upstream either, unless features are on that are off by default.
+    /// Does nothing upstream either, or not unless features are on that are off by default.
     Gated,
     /// Not part of this server: it can be turned off, not on.
     Nothing,
@@ -79,11 +90,15 @@ const QUOTA: &str = "ResourceQuota";
 
 /// Name, whether it runs unless it is turned off, and what it is.
 const ALL: [(&str, bool, Behind); 40] = [
-    ("AlwaysAdmit", false, Nothing),
+    ("AlwaysAdmit", false, Gated),
     ("NamespaceAutoProvision", false, Nothing),
     ("NamespaceLifecycle", true, Behind::Plugin(|parts| Box::new(NamespaceLifecycle::new(parts.cache())))),
-    ("NamespaceExists", false, Nothing),
-    ("LimitPodHardAntiAffinityTopology", false, Nothing),
+    ("NamespaceExists", false, Behind::Plugin(|parts| Box::new(NamespaceExists::new(parts.cache())))),
+    (
+        "LimitPodHardAntiAffinityTopology",
+        false,
+        Behind::Plugin(|_| Box::new(LimitPodHardAntiAffinityTopology)),
+    ),
     ("LimitRanger", true, Behind::Plugin(|parts| Box::new(LimitRanger::new(parts.cache())))),
     ("ServiceAccount", true, Behind::Plugin(|parts| Box::new(ServiceAccount::new(parts.cache())))),
     // Upstream leaves it to the installer to turn it on beside the Node
@@ -94,19 +109,27 @@ const ALL: [(&str, bool, Behind); 40] = [
         Behind::Plugin(|parts| Box::new(NodeRestriction::new(parts.cache(), parts.authorizer()))),
     ),
     ("TaintNodesByCondition", true, Behind::Plugin(|_| Box::new(TaintNodesByCondition))),
-    ("AlwaysPullImages", false, Nothing),
+    ("AlwaysPullImages", false, Behind::Plugin(|_| Box::new(AlwaysPullImages))),
     ("ImagePolicyWebhook", false, Nothing),
-    ("PodSecurity", true, Behind::Plugin(|parts| Box::new(PodSecurity::new(parts.cache())))),
-    ("PodNodeSelector", false, Nothing),
+    ("PodSecurity", true, Behind::Plugin(|parts| Box::new(PodSecurity::new(parts)))),
+    ("PodNodeSelector", false, Behind::Plugin(|parts| Box::new(PodNodeSelector::new(parts)))),
     ("Priority", true, Behind::Plugin(|parts| Box::new(Priority::new(parts.cache())))),
     ("DefaultTolerationSeconds", true, Behind::Plugin(|_| Box::new(DefaultTolerationSeconds))),
-    ("PodTolerationRestriction", false, Nothing),
-    ("EventRateLimit", false, Nothing),
+    (
+        "PodTolerationRestriction",
+        false,
+        Behind::Plugin(|parts| Box::new(PodTolerationRestriction::new(parts))),
+    ),
+    ("EventRateLimit", false, Behind::Plugin(|parts| Box::new(EventRateLimit::new(parts)))),
     ("ExtendedResourceToleration", false, Behind::Plugin(|_| Box::new(ExtendedResourceToleration))),
     ("DefaultStorageClass", true, Behind::Plugin(|parts| Box::new(DefaultClass::of_storage(parts.cache())))),
     ("StorageObjectInUseProtection", true, Behind::Plugin(|_| Box::new(StorageObjectInUseProtection))),
     ("PodGroupProtection", true, Gated),
-    ("OwnerReferencesPermissionEnforcement", false, Nothing),
+    (
+        "OwnerReferencesPermissionEnforcement",
+        false,
+        Behind::Plugin(|parts| Box::new(OwnerReferences::new(parts.authorizer(), Arc::clone(&parts.kinds)))),
+    ),
     (
         "PersistentVolumeClaimResize",
         true,
@@ -126,7 +149,7 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("ClusterTrustBundleAttest", true, Gated),
     ("CertificateSubjectRestriction", true, Behind::Plugin(|_| Box::new(CertificateSubjectRestriction))),
     ("DefaultIngressClass", true, Behind::Plugin(|parts| Box::new(DefaultClass::of_ingress(parts.cache())))),
-    ("DenyServiceExternalIPs", false, Nothing),
+    ("DenyServiceExternalIPs", false, Behind::Plugin(|_| Box::new(DenyServiceExternalIps))),
     ("PodTopologyLabels", true, Behind::Plugin(|parts| Box::new(PodTopologyLabels::new(parts.cache())))),
     ("PodGroupWorkloadExists", true, Gated),
     ("NodeDeclaredFeatureValidator", true, Nothing),
@@ -264,8 +287,8 @@ mod tests {
             "the admission plugin \"Priority\" is both enabled and disabled"
         );
         assert_eq!(
-            told(&["EventRateLimit"], &[]),
-            "--enable-admission-plugins: the admission plugin \"EventRateLimit\" is not part of this server"
+            told(&["ImagePolicyWebhook"], &[]),
+            "--enable-admission-plugins: the admission plugin \"ImagePolicyWebhook\" is not part of this server"
         );
         assert!(!Choice::new(&[], &names(&[QUOTA])).expect("a choice").charges());
     }

@@ -280,20 +280,23 @@ fn files_under(directory: &Path) -> Vec<String> {
     found
 }
 
-/// The kubelet's heart: pods, and the channel that tells it of them.
+/// The kubelet's heart: pods, and the channel that tells it of them. It has an
+/// event loop of its own, so that nothing of it goes on after its crash.
 pub struct Kubelet {
     pub pods: Arc<Pods>,
     changes: mpsc::Sender<PodChange>,
-    task: tokio::task::JoinHandle<()>,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Kubelet {
     /// A kubelet that knows no pods yet.
     pub fn start(tools: &Arc<Tools>) -> Self {
+        let runtime = event_loop(2);
+        let _inside = runtime.enter();
         let pods = Pods::new(Arc::clone(tools), "node");
         let (changes, receiver) = mpsc::channel(16);
-        let task = tokio::spawn(Arc::clone(&pods).run(receiver));
-        Self { pods, changes, task }
+        runtime.spawn(Arc::clone(&pods).run(receiver));
+        Self { pods, changes, runtime: Some(runtime) }
     }
 
     pub async fn send(&self, change: PodChange) {
@@ -319,11 +322,29 @@ impl Kubelet {
     }
 
     /// As a crash: nothing is said to anybody.
-    pub async fn crash(self) {
-        self.task.abort();
-        let _ = self.task.await;
-        drop(self.pods);
+    pub async fn crash(mut self) {
+        let runtime = self.runtime.take();
+        // What cannot be broken off (a mount) is waited for, as the kernel would.
+        tokio::task::spawn_blocking(move || runtime.map(|runtime| runtime.shutdown_timeout(PATIENCE)))
+            .await
+            .expect("the event loop ends");
     }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn event_loop(threads: usize) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .expect("an event loop")
 }
 
 /// What a container of a pod has written, both streams.
@@ -383,11 +404,7 @@ pub fn run(test: impl AsyncFnOnce(&mut Machine) + Send + 'static) {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip");
         assert!(up.success(), "loopback is up");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(4)
-            .enable_all()
-            .build()
-            .expect("runtime");
+        let runtime = event_loop(4);
         daemon::tls::install_crypto();
         let mut machine = Machine::start();
         runtime.block_on(test(&mut machine));

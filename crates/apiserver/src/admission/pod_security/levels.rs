@@ -8,15 +8,16 @@ use api::{ErrorList, FieldError, Path};
 const PREFIX: &str = "pod-security.kubernetes.io/";
 
 /// How strict a policy is, from loose to strict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
+    #[default]
     Privileged,
     Baseline,
     Restricted,
 }
 
 impl Level {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "privileged" => Self::Privileged,
             "baseline" => Self::Baseline,
@@ -27,15 +28,16 @@ impl Level {
 }
 
 /// Of which version of Kubernetes the rules are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Version {
+    #[default]
     Latest,
     /// `v1.MINOR`.
     Minor(u32),
 }
 
 impl Version {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         if text == "latest" {
             return Some(Self::Latest);
         }
@@ -47,14 +49,10 @@ impl Version {
 }
 
 /// A level in a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standard {
     pub(super) level: Level,
     pub(super) version: Version,
-}
-
-impl Standard {
-    const NONE: Self = Self { level: Level::Privileged, version: Version::Latest };
 }
 
 impl fmt::Display for Standard {
@@ -72,7 +70,7 @@ impl fmt::Display for Standard {
 }
 
 /// What a namespace asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
     /// What is refused.
     pub(super) enforce: Standard,
@@ -83,12 +81,12 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// The policy of a namespace with these labels, and what is wrong with them.
-    /// What cannot be read enforces the strictest level, and records and warns of
-    /// nothing.
-    pub(super) fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> (Self, ErrorList) {
+    /// The policy of a namespace with these labels, which is this one where they say
+    /// nothing, and what is wrong with them. What cannot be read enforces the strictest
+    /// level, and records and warns of nothing.
+    pub(super) fn with_labels<'a>(mut self, label: impl Fn(&str) -> Option<&'a str>) -> (Self, ErrorList) {
         let mut errors = ErrorList::new();
-        let mut policy = Self { enforce: Standard::NONE, audit: Standard::NONE, warn: Standard::NONE };
+        let policy = &mut self;
         let mut explicit = [None; 3];
         let modes = [
             ("enforce", &mut policy.enforce, Level::Restricted),
@@ -126,7 +124,16 @@ impl Policy {
                 policy.warn.version = policy.enforce.version;
             }
         }
-        (policy, errors)
+        (self, errors)
+    }
+
+    /// The modes that labels set and that ask for something.
+    pub(super) fn set_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> String {
+        let is_set =
+            |mode: &str| ["", "-version"].iter().any(|end| label(&format!("{PREFIX}{mode}{end}")).is_some());
+        let modes = [("enforce", self.enforce), ("audit", self.audit), ("warn", self.warn)];
+        let set = modes.into_iter().filter(|(mode, one)| one.level != Level::Privileged && is_set(mode));
+        set.map(|(mode, standard)| format!("{mode}={standard}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether everything is allowed, and nothing recorded or warned of.
@@ -149,7 +156,7 @@ mod tests {
         let label = |name: &str| {
             labels.iter().find(|(key, _)| format!("{PREFIX}{key}") == name).map(|(_, value)| *value)
         };
-        let (policy, errors) = Policy::of(label);
+        let (policy, errors) = Policy::default().with_labels(label);
         (format!("{} {} {}", policy.enforce, policy.audit, policy.warn), errors.len())
     }
 

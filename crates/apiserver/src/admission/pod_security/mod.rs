@@ -1,7 +1,8 @@
 //! How much a namespace's pods may ask of their nodes: the Pod Security
 //! Standards, chosen by the namespace's labels (upstream's `PodSecurity`).
 //!
-//! Start in [`PodSecurity`]; what labels mean is in [`levels`], which checks make
+//! Start in [`PodSecurity`]; what labels mean is in [`levels`], the configuration in
+//! [`settings`], which checks make
 //! up a level in [`checks`], the checks themselves in [`baseline`] and
 //! [`restricted`].
 
@@ -9,6 +10,7 @@ mod baseline;
 mod checks;
 mod levels;
 mod restricted;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -18,14 +20,18 @@ use std::sync::Arc;
 use api::selector::Labels as _;
 use api::{Object, Status};
 use futures::future::BoxFuture;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::{Operation, Parts, Plugin, Request};
 use crate::audit;
 use crate::cache::{Selected, WatchCache};
 use checks::{Pod, details, findings, reasons};
 use levels::{Level, Policy, Standard};
 
+pub(super) use settings::Settings;
+
+/// The annotation of a recorded request by what it was exempt.
+const EXEMPT: &str = "pod-security.kubernetes.io/exempt";
 /// Pods that are looked at when a namespace becomes stricter.
 const MOST_PODS: usize = 3000;
 /// Parts of a pod that say nothing about what it may do.
@@ -34,11 +40,12 @@ const HARMLESS: [&str; 8] =
 
 pub(super) struct PodSecurity {
     cache: Arc<WatchCache>,
+    settings: Settings,
 }
 
 impl PodSecurity {
-    pub(super) const fn new(cache: Arc<WatchCache>) -> Self {
-        Self { cache }
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self { cache: parts.cache(), settings: parts.configuration.pod_security.clone() }
     }
 
     fn judge(&self, request: &mut Request<'_>) -> Result<(), Status> {
@@ -58,12 +65,14 @@ impl PodSecurity {
         let namespace = self.cache.resource("", "namespaces").get("", request.namespace);
         let namespace = namespace
             .ok_or_else(|| Status::internal(format!("failed to lookup namespace {:?}", request.namespace)))?;
-        Ok(Policy::of(|name| namespace.label(name)).0)
+        Ok(self.settings.defaults.with_labels(|name| namespace.label(name)).0)
     }
 
     fn judge_pod(&self, request: &mut Request<'_>) -> Result<(), Status> {
         let changes = matches!(request.operation, Operation::Create | Operation::Update);
-        let Some(pod) = request.object.as_ref().filter(|_| changes) else { return Ok(()) };
+        let Some(pod) = request.object.as_ref().filter(|_| changes && !self.is_exempt(request)) else {
+            return Ok(());
+        };
         let policy = self.policy(request)?;
         let is_as_before = request.old.as_ref().is_some_and(|old| !runs_something_new(pod, old));
         if policy.is_privileged() || !is_as_before {
@@ -75,6 +84,9 @@ impl PodSecurity {
         let null = Value::Null;
         let seen =
             Pod { metadata: pod.get("metadata").unwrap_or(&null), spec: pod.get("spec").unwrap_or(&null) };
+        if self.is_exempt_class(seen.spec) {
+            return Ok(());
+        }
         let found = findings(policy.enforce, &seen);
         if !found.is_empty() {
             let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&found));
@@ -90,9 +102,15 @@ impl PodSecurity {
         let Some(template) = request.object.as_ref().filter(|_| changes).and_then(|one| one.at(path)) else {
             return Ok(());
         };
+        if self.is_exempt(request) {
+            return Ok(());
+        }
         // A workload is not refused for what only its pods are judged by.
         let Ok(policy) = self.policy(request) else { return Ok(()) };
         let seen = Pod { metadata: &template["metadata"], spec: &template["spec"] };
+        if self.is_exempt_class(seen.spec) {
+            return Ok(());
+        }
         let told = record_and_warn(&policy, &seen, request);
         request.warnings.extend(told);
         Ok(())
@@ -100,21 +118,62 @@ impl PodSecurity {
 
     fn judge_namespace(&self, request: &mut Request<'_>) -> Result<(), Status> {
         let Some(new) = &request.object else { return Ok(()) };
-        let (policy, errors) = policy_of(new);
-        let before = request.old.as_ref().map(policy_of);
+        let (policy, errors) = self.policy_of(new);
+        let before = request.old.as_ref().map(|old| self.policy_of(old));
         if !errors.is_empty() && before.as_ref().is_none_or(|(_, old)| *old != errors) {
             return Err(Status::invalid("", "Namespace", new.name(), &errors));
         }
-        let Some((before, _)) = before else { return Ok(()) };
+        let name = new.name().to_owned();
+        let Some((before, _)) = before else {
+            let warning = self.warn_of_exemption(new, policy);
+            request.warnings.extend(warning);
+            return Ok(());
+        };
         let (now, then) = (policy.enforce, before.enforce);
         let is_looser = now.version == then.version && now.level <= then.level;
         if request.operation != Operation::Update || now.level == Level::Privileged || is_looser {
             return Ok(());
         }
-        let name = new.name().to_owned();
-        let warnings = self.existing_pods(&name, now);
+        let warnings = if self.settings.exemptions.namespace(&name) {
+            self.warn_of_exemption(new, policy).into_iter().collect()
+        } else {
+            self.existing_pods(&name, now)
+        };
         request.warnings.extend(warnings);
         Ok(())
+    }
+
+    /// Whether this request is not looked at, which is recorded.
+    fn is_exempt(&self, request: &Request<'_>) -> bool {
+        let by = self.settings.exemptions.request(request.namespace, &request.caller.user.name);
+        if let Some(by) = by {
+            audit::annotate(EXEMPT, || by.to_owned());
+        }
+        by.is_some()
+    }
+
+    fn is_exempt_class(&self, spec: &Value) -> bool {
+        let is_exempt = self.settings.exemptions.runtime_class(spec);
+        if is_exempt {
+            audit::annotate(EXEMPT, || "runtimeClass".to_owned());
+        }
+        is_exempt
+    }
+
+    fn policy_of(&self, namespace: &Object) -> (Policy, api::ErrorList) {
+        self.settings.defaults.with_labels(label_of(namespace))
+    }
+
+    /// What is said to who labels a namespace that is not looked at.
+    fn warn_of_exemption(&self, namespace: &Object, policy: Policy) -> Option<String> {
+        let name = namespace.name();
+        let is_ignored = self.settings.exemptions.namespace(name)
+            && !policy.is_privileged()
+            && policy != self.settings.defaults;
+        is_ignored.then(|| {
+            let set = policy.set_by(label_of(namespace));
+            format!("namespace {name:?} is exempt from Pod Security, and the policy ({set}) will be ignored")
+        })
     }
 
     /// What is there already and would not be let in any more.
@@ -132,10 +191,8 @@ impl Plugin for PodSecurity {
     }
 }
 
-fn policy_of(namespace: &Object) -> (Policy, api::ErrorList) {
-    let none = Map::new();
-    let labels = namespace.labels().unwrap_or(&none);
-    Policy::of(|name| labels.get(name).and_then(Value::as_str))
+fn label_of<'a>(namespace: &'a Object) -> impl Fn(&str) -> Option<&'a str> {
+    |name| namespace.labels()?.get(name)?.as_str()
 }
 
 /// Where a kind has the template of its pods.
