@@ -1,6 +1,7 @@
 //! Patches: JSON patch (RFC 6902), merge patch (RFC 7396), strategic merge
 //! patch (Kubernetes), each a pure change of one JSON value.
 
+mod indices;
 mod strategic;
 
 use json_patch::jsonptr::Pointer;
@@ -41,7 +42,8 @@ pub enum PatchError {
 }
 
 /// Applies a JSON patch: all of it, or nothing. A member that an object does not have
-/// is null to a test, and is added by a replacement, as upstream's library has it.
+/// is null to a test, and is added by a replacement, and places in a list can be
+/// counted from its end (`-1`), as upstream's library has it.
 ///
 /// # Errors
 /// A malformed patch, a path that is not there, a test that fails.
@@ -55,7 +57,9 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     let mut new = target.clone();
     let mut copied = 0;
     for (index, operation) in patch.0.iter().enumerate() {
-        let added;
+        let (from_front, added);
+        from_front = indices::from_front(&new, operation);
+        let operation = from_front.as_ref().unwrap_or(operation);
         let operation = match operation {
             PatchOperation::Copy(copy) => {
                 // Copies of copies would grow without bound.
@@ -129,6 +133,27 @@ mod tests {
         let same = br#"[{"op":"replace","path":"/a/0","value":1},{"op":"remove","path":"/a/0/b"}]"#;
         assert!(json_patch(&mut target, same).is_err());
         assert_eq!(target, before);
+    }
+
+    #[test]
+    fn places_are_counted_from_the_end() {
+        for (patch, expected) in [
+            (r#"{"op":"remove","path":"/a/-1"}"#, json!({"a": [{"b": 1}], "-1": 0})),
+            (r#"{"op":"add","path":"/a/-1","value":3}"#, json!({"a": [{"b": 1}, 2, 3], "-1": 0})),
+            (r#"{"op":"add","path":"/a/-3","value":3}"#, json!({"a": [3, {"b": 1}, 2], "-1": 0})),
+            (r#"{"op":"replace","path":"/a/-2/b","value":3}"#, json!({"a": [{"b": 3}, 2], "-1": 0})),
+            (r#"{"op":"copy","from":"/a/-1","path":"/a/0/b"}"#, json!({"a": [{"b": 2}, 2], "-1": 0})),
+            (r#"{"op":"test","path":"/a/-1","value":2}"#, json!({"a": [{"b": 1}, 2], "-1": 0})),
+            (r#"{"op":"remove","path":"/-1"}"#, json!({"a": [{"b": 1}, 2]})),
+        ] {
+            let mut target = json!({"a": [{"b": 1}, 2], "-1": 0});
+            json_patch(&mut target, format!("[{patch}]").as_bytes()).expect(patch);
+            assert_eq!(target, expected, "{patch}");
+        }
+        for path in ["/a/-3", "/a/-0", "/a/-1x"] {
+            let patch = format!(r#"[{{"op":"remove","path":"{path}"}}]"#);
+            assert!(json_patch(&mut json!({"a": [1, 2]}), patch.as_bytes()).is_err(), "{path}");
+        }
     }
 
     #[test]
