@@ -185,17 +185,24 @@ fn is_custom(group: &str) -> bool {
     group.contains('.') && (!group.ends_with(".k8s.io") || group == "apiextensions.k8s.io")
 }
 
-/// The object with what the file says noted in its annotation.
-pub(crate) fn annotated(wanted: &Object) -> Object {
-    let mut noted = wanted.clone();
-    if let Some(annotations) = noted.as_map_mut().get_mut("metadata").and_then(|m| m.get_mut("annotations"))
+/// What a file says, without what an earlier apply noted.
+pub(crate) fn unannotated(wanted: &Object) -> Object {
+    let mut plain = wanted.clone();
+    if let Some(annotations) = plain.as_map_mut().get_mut("metadata").and_then(|m| m.get_mut("annotations"))
         && let Some(map) = annotations.as_object_mut()
     {
         map.remove(LAST_APPLIED);
     }
-    if noted.at(&["metadata", "annotations"]).is_none_or(Value::is_null) {
-        noted.set_at(&["metadata", "annotations"], json!({}));
+    // Never none at all: the others' annotations would count as taken away.
+    if plain.at(&["metadata", "annotations"]).is_none_or(Value::is_null) {
+        plain.set_at(&["metadata", "annotations"], json!({}));
     }
+    plain
+}
+
+/// The object with what the file says noted in its annotation.
+pub(crate) fn annotated(wanted: &Object) -> Object {
+    let mut noted = unannotated(wanted);
     let text = format!("{}\n", noted.clone().into_value());
     noted.set_at(&["metadata", "annotations", LAST_APPLIED], text);
     noted
@@ -217,6 +224,8 @@ mod tests {
             Some("{\"kind\":\"A\",\"metadata\":{\"annotations\":{\"x\":\"y\"}}}\n")
         );
         assert_eq!(annotated(&noted), noted);
+        let plain = unannotated(&Object::from_value(json!({"kind": "A"})).expect("object"));
+        assert_eq!(plain.into_value(), json!({"kind": "A", "metadata": {"annotations": {}}}));
     }
 
     #[test]

@@ -159,8 +159,15 @@ impl Delete {
         }
         let how = if self.force { "force deleted" } else { "deleted" };
         let suffix = DryRun::parse(&self.dry_run)?.suffix();
-        output::line(format!("{} {:?} {how}{suffix}", info.resource.label(), info.name))
+        output::line(format!("{}{suffix}", said(info, how)))
     }
+}
+
+/// `pod "web" deleted from default namespace`.
+pub(super) fn said(info: &Info, how: &str) -> String {
+    let place =
+        if info.resource.namespaced { format!(" from {} namespace", info.namespace) } else { String::new() };
+    format!("{} {:?} {how}{place}", info.resource.label(), info.name)
 }
 
 /// Returns once the object, or the one of that uid, is not there.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Verb;
 use super::apply;
+use crate::changes::unannotated;
 use crate::error::Error;
 use crate::kube::{Info, Kube};
 use crate::output;
@@ -94,7 +95,7 @@ impl Diff {
             return kube.create(info.resource.target(&info.namespace, ""), &wanted, &options).await;
         };
         // What apply notes in its annotation is no change of the object's.
-        let patch = apply::patch_of(kube, info, &wanted, live).await?;
+        let patch = apply::patch_of(kube, info, &unannotated(&wanted), live).await?;
         kube.patch(info.target(), &patch, &options).await
     }
 

@@ -107,7 +107,7 @@ impl Replace {
         for info in infos {
             match kube.delete(info.target(), &options).await {
                 Ok(_) if self.how.output.is_empty() => {
-                    output::line(format!("{} {:?} deleted", info.resource.label(), info.name))?;
+                    output::line(super::delete::said(info, "deleted"))?;
                 }
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {}

@@ -121,7 +121,7 @@ impl Verb for Run {
             for info in [Some(&pod), service.as_ref()].into_iter().flatten() {
                 kube.delete(info.target(), &client::DeleteOptions::default()).await?;
                 if !self.quiet {
-                    output::line(format!("{} {:?} deleted", info.resource.label(), info.name))?;
+                    output::line(super::delete::said(info, "deleted"))?;
                 }
             }
         }
