@@ -102,6 +102,12 @@ impl LabelSelector {
         Self { requirements: Vec::new(), nothing: true }
     }
 
+    /// Matches what passes all tests.
+    #[must_use]
+    pub const fn of(requirements: Vec<Requirement>) -> Self {
+        Self { requirements, nothing: false }
+    }
+
     /// Whether it matches everything.
     #[must_use]
     pub const fn is_everything(&self) -> bool {
@@ -442,6 +448,12 @@ pub struct FieldTerm {
 }
 
 impl FieldSelector {
+    /// Matches where all terms hold.
+    #[must_use]
+    pub const fn of(terms: Vec<FieldTerm>) -> Self {
+        Self { terms }
+    }
+
     /// The same selector over other names.
     #[must_use]
     pub fn renamed<'s>(&'s self, name: impl Fn(&'s str) -> std::borrow::Cow<'s, str>) -> Self {

@@ -48,7 +48,7 @@ impl Target {
             subresource: self.subresource.clone(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
-            path: String::new(),
+            ..Attributes::default()
         }
     }
 }
@@ -156,9 +156,25 @@ impl Gate {
     /// # Errors
     /// No such resource, no such verb, or forbidden.
     pub async fn allow(&self, user: &User, verb: &str, target: &Target) -> Result<Allowed, Status> {
-        let attributes = target.asks(verb);
+        self.allow_as(user, &target.asks(verb), target).await
+    }
+
+    /// [`Self::allow`] for what is selected only.
+    async fn allow_selection(
+        &self,
+        user: &User,
+        verb: &str,
+        target: &Target,
+        (labels, fields): (&LabelSelector, &api::FieldSelector),
+    ) -> Result<Allowed, Status> {
+        let asked = Attributes { labels: labels.clone(), fields: fields.clone(), ..target.asks(verb) };
+        self.allow_as(user, &asked, target).await
+    }
+
+    async fn allow_as(&self, user: &User, asked: &Attributes, target: &Target) -> Result<Allowed, Status> {
+        let verb = asked.verb.as_str();
         // Forbidden comes before not found: what exists is not for everybody to know.
-        self.authorizer.check(user, &attributes).await?;
+        self.authorizer.check(user, asked).await?;
         let kind = self
             .registry
             .kinds()
@@ -240,7 +256,8 @@ impl Gate {
         query: &ListQuery,
     ) -> Result<(Arc<Descriptor>, Listed), Status> {
         let target = with_named(target, &query.fields);
-        let allowed = self.allow(user, "list", &target).await?;
+        let selected = (&query.labels, &query.fields);
+        let allowed = self.allow_selection(user, "list", &target, selected).await?;
         let address = Address { name: String::new(), ..allowed.address };
         let listed = self.registry.list(&address, query).await?;
         audit::response_object(200, || list_json(&address.kind, &listed));
@@ -258,7 +275,8 @@ impl Gate {
         query: &WatchQuery,
     ) -> Result<(Arc<Descriptor>, Watch), Status> {
         let target = with_named(target, &query.fields);
-        let allowed = self.allow(user, "watch", &target).await?;
+        let selected = (&query.labels, &query.fields);
+        let allowed = self.allow_selection(user, "watch", &target, selected).await?;
         let address = Address { name: String::new(), ..allowed.address };
         let watch = self.registry.watch(&address, query).await?;
         Ok((address.kind, watch))
@@ -482,7 +500,8 @@ impl Gate {
         query: &ListQuery,
         options: &DeleteOptions,
     ) -> Result<(Arc<Descriptor>, Vec<Bytes>), Status> {
-        let allowed = self.allow(&caller.user, "deletecollection", target).await?;
+        let selected = (&query.labels, &query.fields);
+        let allowed = self.allow_selection(&caller.user, "deletecollection", target, selected).await?;
         audit::request_options(options);
         let items = self.registry.delete_collection(caller, &allowed.address, query, options).await?;
         Ok((allowed.address.kind, items))

@@ -6,7 +6,7 @@ use api::{FieldError, Object, Path, Status};
 use serde_json::{Value, json};
 
 use crate::authn::{Bindings, Bound, User};
-use crate::authz::{Attributes, Decision};
+use crate::authz::{Attributes, Decision, selectors};
 use crate::gate::Gate;
 use crate::registry::{Address, Caller};
 
@@ -120,16 +120,25 @@ async fn access_status(gate: &Gate, user: &User, review: &Object) -> Result<Valu
     let of_resource = review.at(&["spec", "resourceAttributes"]);
     let of_path = review.at(&["spec", "nonResourceAttributes"]);
     let attributes = match (of_resource, of_path) {
-        (Some(_), None) => Attributes {
-            verb: text("resourceAttributes", "verb"),
-            group: text("resourceAttributes", "group"),
-            version: text("resourceAttributes", "version"),
-            resource: text("resourceAttributes", "resource"),
-            subresource: text("resourceAttributes", "subresource"),
-            namespace: text("resourceAttributes", "namespace"),
-            name: text("resourceAttributes", "name"),
-            path: String::new(),
-        },
+        (Some(given), None) => {
+            let errors = selectors::validate(given);
+            if !errors.is_empty() {
+                return Err(Status::invalid("authorization.k8s.io", review.kind(), "", &errors));
+            }
+            let (labels, fields) = selectors::of_review(given);
+            Attributes {
+                verb: text("resourceAttributes", "verb"),
+                group: text("resourceAttributes", "group"),
+                version: text("resourceAttributes", "version"),
+                resource: text("resourceAttributes", "resource"),
+                subresource: text("resourceAttributes", "subresource"),
+                namespace: text("resourceAttributes", "namespace"),
+                name: text("resourceAttributes", "name"),
+                labels,
+                fields,
+                path: String::new(),
+            }
+        }
         (None, Some(_)) => Attributes {
             verb: text("nonResourceAttributes", "verb"),
             path: text("nonResourceAttributes", "path"),

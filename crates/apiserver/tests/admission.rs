@@ -429,3 +429,60 @@ async fn storage_is_protected_and_grows_when_it_can() {
     assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
     plane.stop().await.expect("stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_read_their_own_pods_and_themselves() {
+    let (mut plane, rest) = plane().await;
+    for name in ["n1", "n2"] {
+        create(&rest, "/api/v1/nodes", json!({"metadata": {"name": name}})).await;
+        create(&rest, PODS, pod(&format!("on-{name}"), json!({"nodeName": name}))).await;
+    }
+    let session = plane.session("system:node:n1", &["system:nodes"]).expect("a session");
+    let node = Rest::new(&session).expect("client");
+    let by_node = |name: &str| format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{name}");
+    let by_name = |name: &str| format!("{PODS}?fieldSelector=metadata.name%3D{name}");
+    for (path, code) in [
+        ("/api/v1/pods".to_owned(), 403),
+        (by_node("n1"), 200),
+        (by_node("n2"), 403),
+        (by_name("on-n1"), 200),
+        (by_name("on-n2"), 403),
+        (by_name("not-yet"), 403),
+        (format!("{PODS}/on-n1"), 200),
+        (format!("{PODS}/on-n2"), 403),
+        (format!("{PODS}/not-yet"), 404),
+        ("/api/v1/nodes".to_owned(), 403),
+        ("/api/v1/nodes?fieldSelector=metadata.name%3Dn1".to_owned(), 200),
+        ("/api/v1/nodes/n1".to_owned(), 200),
+        ("/api/v1/nodes/n2".to_owned(), 403),
+    ] {
+        let answer = node.get(&path).await.expect("answers");
+        assert_eq!(answer.code, code, "{path}: {}", answer.json());
+    }
+    let told = node.get("/api/v1/pods").await.expect("answers").json();
+    let why = "can only list/watch pods with spec.nodeName field selector";
+    assert!(told["message"].as_str().is_some_and(|message| message.contains(why)), "{told}");
+
+    // The same by a review.
+    let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let review = |selector: Value| {
+        let attributes =
+            json!({"verb": "list", "resource": "pods", "version": "v1", "fieldSelector": selector});
+        let spec =
+            json!({"user": "system:node:n1", "groups": ["system:nodes"], "resourceAttributes": attributes});
+        json!({"spec": spec})
+    };
+    let requirement = json!({"key": "spec.nodeName", "operator": "In", "values": ["n1"]});
+    for (selector, allowed) in [
+        (json!({"rawSelector": "spec.nodeName=n1"}), true),
+        (json!({"rawSelector": "spec.nodeName!=n1"}), false),
+        (json!({"requirements": [requirement]}), true),
+        (Value::Null, false),
+    ] {
+        let answer = rest.post(reviews, &review(selector.clone())).await.expect("answers");
+        assert_eq!(answer.json()["status"]["allowed"], allowed, "{selector}: {}", answer.json());
+    }
+    let why = refused(&rest, reviews, review(json!({})), 422).await;
+    assert!(why.contains("requirements or rawSelector is required"), "{why}");
+    plane.stop().await.expect("stops");
+}

@@ -5,11 +5,12 @@
 mod config;
 mod node;
 mod rbac;
+pub(crate) mod selectors;
 mod webhook;
 
 use std::sync::Arc;
 
-use api::Status;
+use api::{FieldSelector, LabelSelector, Status};
 use futures::FutureExt as _;
 
 use crate::audit;
@@ -36,6 +37,10 @@ pub struct Attributes {
     pub namespace: String,
     /// Empty for collections.
     pub name: String,
+    /// What a list, watch or delete of many selects by labels.
+    pub labels: LabelSelector,
+    /// What it selects by fields.
+    pub fields: FieldSelector,
     /// The path, for requests that are about no resource.
     pub path: String,
 }

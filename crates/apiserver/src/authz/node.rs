@@ -51,11 +51,32 @@ impl NodeAuthorizer {
                 used.then_some(()).ok_or_else(|| unrelated(node, ask))
             }
             ("", "nodes", "" | "status") => match verb {
-                "create" | "get" | "list" | "watch" => Ok(()),
-                "update" | "patch" | "delete" if ask.name == node => Ok(()),
+                "create" => Ok(()),
+                "get" | "list" | "watch" if ask.name == node => Ok(()),
+                "get" | "list" | "watch" if ask.name.is_empty() => {
+                    Err(format!("node '{node}' cannot read all nodes, only its own Node object"))
+                }
+                "get" | "list" | "watch" => {
+                    Err(format!("node '{node}' cannot read '{}', only its own Node object", ask.name))
+                }
+                "update" | "patch" if ask.name == node => Ok(()),
                 _ => Err(format!("node {node:?} cannot modify node {:?}", ask.name)),
             },
-            ("", "pods", "") if reads || verb == "create" => Ok(()),
+            ("", "pods", "") if verb == "create" => Ok(()),
+            ("", "pods", "") if reads => {
+                if ask.fields.required("spec.nodeName") == Some(node) {
+                    return Ok(());
+                }
+                if ask.name.is_empty() {
+                    return Err("can only list/watch pods with spec.nodeName field selector".to_owned());
+                }
+                let allowed = match self.cache.resource("", "pods").get(&ask.namespace, &ask.name) {
+                    Some(pod) => pod.field("spec.nodeName") == Some(node),
+                    // Not found says nothing; but a watch would see what comes.
+                    None => verb == "get",
+                };
+                if allowed { Ok(()) } else { Err(unrelated(node, ask)) }
+            }
             ("", "pods", "" | "status" | "eviction" | "resize")
                 if matches!(verb, "update" | "patch" | "delete" | "create") =>
             {

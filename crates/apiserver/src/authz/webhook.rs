@@ -9,7 +9,7 @@ use daemon::Clock;
 use resources::cel::{Budget, Program, Type, Value as Cel};
 use serde_json::{Map, Value, json};
 
-use super::{Attributes, Decision, Verdict};
+use super::{Attributes, Decision, Verdict, selectors};
 use crate::authn::User;
 use crate::expiring::Expiring;
 use crate::remote::Remote;
@@ -181,7 +181,7 @@ fn spec(user: &User, ask: &Attributes) -> Value {
         let attributes = texts(&[("path", &ask.path), ("verb", &ask.verb)]);
         spec.insert("nonResourceAttributes".to_owned(), attributes.into());
     } else {
-        let attributes = texts(&[
+        let mut attributes = texts(&[
             ("namespace", &ask.namespace),
             ("verb", &ask.verb),
             ("group", &ask.group),
@@ -190,6 +190,7 @@ fn spec(user: &User, ask: &Attributes) -> Value {
             ("subresource", &ask.subresource),
             ("name", &ask.name),
         ]);
+        attributes.extend(selectors::to_review(&ask.labels, &ask.fields));
         spec.insert("resourceAttributes".to_owned(), attributes.into());
     }
     spec.into()
