@@ -23,7 +23,7 @@ async fn create(rest: &Rest, at: &str, object: Value) -> Value {
 }
 
 /// The message of a refusal.
-async fn refused(rest: &Rest, at: &str, object: Value, code: u16) -> String {
+pub(crate) async fn refused(rest: &Rest, at: &str, object: Value, code: u16) -> String {
     let answer = rest.post(at, &object).await.expect("answers");
     assert_eq!(answer.code, code, "{}", answer.json());
     answer.json()["message"].as_str().expect("a message").to_owned()

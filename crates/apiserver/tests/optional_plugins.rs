@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use testkit::{ControlPlane, Rest};
 
+use crate::admission::refused;
+
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const CONFIGURATION: &str = r"
 apiVersion: apiserver.config.k8s.io/v1
@@ -61,12 +63,6 @@ async fn made(rest: &Rest, at: &str, object: &Value) -> Value {
     let answer = rest.post(at, object).await.expect("answers");
     assert_eq!(answer.code, 201, "{}", answer.json());
     answer.json()
-}
-
-async fn refused(rest: &Rest, at: &str, object: &Value, code: u16) -> String {
-    let answer = rest.post(at, object).await.expect("answers");
-    assert_eq!(answer.code, code, "{}", answer.json());
-    answer.json()["message"].as_str().expect("a message").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +123,7 @@ async fn pods_are_changed_and_refused() {
             "pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist",
         ),
     ] {
-        let message = refused(&rest, at, &pod("q", &spec), code).await;
+        let message = refused(&rest, at, pod("q", &spec), code).await;
         assert!(message.ends_with(expected), "{message}");
     }
     plane.stop().await.expect("stops");
@@ -156,7 +152,7 @@ async fn defaults_and_exemptions_of_the_standards() {
     );
     let host = json!({"hostNetwork": true});
     let at = |namespace: &str| format!("/api/v1/namespaces/{namespace}/pods");
-    let message = refused(&rest, &at("usual"), &pod("p", &host), 403).await;
+    let message = refused(&rest, &at("usual"), pod("p", &host), 403).await;
     assert!(message.contains("violates PodSecurity \"baseline:latest\": host namespaces"), "{message}");
     made(&rest, &at("loose"), &pod("p", &host)).await;
     made(&rest, &at("exempt"), &pod("p", &host)).await;
@@ -199,7 +195,7 @@ async fn namespaces_events_services_and_owners() {
         api::patch::merge_patch(&mut service["spec"], spec);
         service
     };
-    let message = refused(&rest, services, &service("s", json!({"externalIPs": ["192.0.2.7"]})), 403).await;
+    let message = refused(&rest, services, service("s", json!({"externalIPs": ["192.0.2.7"]})), 403).await;
     assert_eq!(message, "services \"s\" is forbidden: Use of external IPs is denied by admission control.");
     made(&rest, services, &service("s", json!({}))).await;
 
@@ -228,7 +224,7 @@ async fn namespaces_events_services_and_owners() {
         json!({"metadata": {"name": name, "ownerReferences": [owner]}})
     };
     made(&writer, maps, &map("depends", false)).await;
-    let message = refused(&writer, maps, &map("blocks", true), 403).await;
+    let message = refused(&writer, maps, map("blocks", true), 403).await;
     assert!(
         message.starts_with(
             "configmaps \"blocks\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a \

@@ -57,8 +57,8 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     let mut new = target.clone();
     let mut copied = 0;
     for (index, operation) in patch.0.iter().enumerate() {
-        let (from_front, added);
-        from_front = indices::from_front(&new, operation);
+        let added;
+        let from_front = indices::from_front(&new, operation);
         let operation = from_front.as_ref().unwrap_or(operation);
         let operation = match operation {
             PatchOperation::Copy(copy) => {

@@ -35,6 +35,7 @@ mod runtime_class;
 mod service_account;
 mod storage_protection;
 mod taint_nodes;
+mod tolerations;
 mod webhook;
 
 use api::{Object, Status};

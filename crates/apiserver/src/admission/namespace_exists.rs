@@ -28,10 +28,7 @@ impl Plugin for NamespaceExists {
             {
                 return Ok(());
             }
-            match reading::find(&self.0, ("", "namespaces"), "", name).await? {
-                Some(_) => Ok(()),
-                None => Err(Status::not_found("", "namespaces", name)),
-            }
+            reading::namespace(&self.0, name).await.map(drop)
         })
     }
 }

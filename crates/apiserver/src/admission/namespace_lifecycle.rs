@@ -7,7 +7,7 @@ use api::status::{Cause, Details};
 use api::{Reason, Status};
 use futures::future::BoxFuture;
 
-use super::{Operation, Plugin, Request};
+use super::{Operation, Plugin, Request, reading};
 use crate::cache::WatchCache;
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -33,16 +33,7 @@ impl NamespaceLifecycle {
         if request.kind.group == "authorization.k8s.io" {
             return Ok(());
         }
-        let namespaces = self.cache.resource("", "namespaces");
-        let mut found = namespaces.get("", request.namespace);
-        if found.is_none() {
-            // It may have been made a moment ago.
-            self.cache.refreshed().await.map_err(|error| crate::registry::store_failed(&error))?;
-            found = namespaces.get("", request.namespace);
-        }
-        let Some(namespace) = found else {
-            return Err(Status::not_found("", "namespaces", request.namespace));
-        };
+        let namespace = reading::namespace(&self.cache, request.namespace).await?;
         if namespace.field("status.phase") != Some("Terminating") {
             return Ok(());
         }

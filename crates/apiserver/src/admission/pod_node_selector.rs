@@ -56,8 +56,7 @@ impl PodNodeSelector {
 
     /// What the pods of a namespace select.
     async fn of_namespace(&self, name: &str) -> Result<Labels, Status> {
-        let namespace = reading::find_object(&self.cache, ("", "namespaces"), "", name).await?;
-        let namespace = namespace.ok_or_else(|| Status::not_found("", "namespaces", name))?;
+        let namespace = reading::namespace_object(&self.cache, name).await?;
         match namespace.annotation(ANNOTATION) {
             Some(text) => labels(text).map_err(|error| Status::internal(error.to_string())),
             None => Ok(self.selectors.0.get(DEFAULT).cloned().unwrap_or_default()),
@@ -68,17 +67,16 @@ impl PodNodeSelector {
         let wanted = self.of_namespace(request.namespace).await?;
         let Some(pod) = &mut request.object else { return Ok(()) };
         let mut selector = selector(pod).cloned().unwrap_or_default();
-        for (key, value) in wanted {
-            selector.entry(key).or_insert(value.into());
+        for (key, value) in &wanted {
+            selector.entry(key.clone()).or_insert_with(|| value.as_str().into());
         }
         if !selector.is_empty() {
             pod.set_at(&["spec", "nodeSelector"], selector);
         }
-        self.judge(request).await
+        self.judge(request, &wanted)
     }
 
-    async fn judge(&self, request: &Request<'_>) -> Result<(), Status> {
-        let wanted = self.of_namespace(request.namespace).await?;
+    fn judge(&self, request: &Request<'_>, wanted: &Labels) -> Result<(), Status> {
         let Some(pod) = &request.object else { return Ok(()) };
         let none = Map::new();
         let selector = selector(pod).unwrap_or(&none);
@@ -104,7 +102,12 @@ impl Plugin for PodNodeSelector {
     }
 
     fn validate<'a>(&'a self, request: &'a mut Request<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        Box::pin(async move { if is_meant(request) { self.judge(request).await } else { Ok(()) } })
+        Box::pin(async move {
+            if !is_meant(request) {
+                return Ok(());
+            }
+            self.judge(request, &self.of_namespace(request.namespace).await?)
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::configuration::{from_value, take_kind};
 use super::pods::list;
+use super::tolerations::{includes, merged};
 use super::{Operation, Parts, Plugin, Request, reading};
 use crate::cache::WatchCache;
 
@@ -45,13 +46,8 @@ impl PodTolerationRestriction {
         Self { cache: parts.cache(), of_cluster: parts.configuration.tolerations.clone() }
     }
 
-    async fn namespace(&self, name: &str) -> Result<Object, Status> {
-        let namespace = reading::find_object(&self.cache, ("", "namespaces"), "", name).await?;
-        namespace.ok_or_else(|| Status::not_found("", "namespaces", name))
-    }
-
     async fn merge(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        let namespace = self.namespace(request.namespace).await?;
+        let namespace = reading::namespace_object(&self.cache, request.namespace).await?;
         let Some(pod) = &mut request.object else { return Ok(()) };
         let mut more = Vec::new();
         if request.operation == Operation::Create {
@@ -63,14 +59,14 @@ impl PodTolerationRestriction {
             }));
         }
         if !more.is_empty() {
-            let merged = merged(list(pod, "tolerations"), more);
+            let merged = merged(list(pod, "tolerations"), &more);
             pod.set_at(&["spec", "tolerations"], merged);
         }
         self.judge_in(request, &namespace)
     }
 
     async fn judge(&self, request: &Request<'_>) -> Result<(), Status> {
-        self.judge_in(request, &self.namespace(request.namespace).await?)
+        self.judge_in(request, &reading::namespace_object(&self.cache, request.namespace).await?)
     }
 
     fn judge_in(&self, request: &Request<'_>, namespace: &Object) -> Result<(), Status> {
@@ -110,82 +106,4 @@ fn annotated(namespace: &Object, name: &str) -> Result<Option<Vec<Value>>, Statu
     }
     let read = serde_json::from_str(text).with_context(|| format!("annotation {name} of the namespace"));
     read.map(Some).map_err(|error| Status::internal(format!("{error:#}")))
-}
-
-/// Two lists as one, without what another one includes.
-fn merged(first: &[Value], second: Vec<Value>) -> Vec<Value> {
-    let all: Vec<Value> = first.iter().cloned().chain(second).collect();
-    let mut merged: Vec<Value> = Vec::new();
-    for (index, one) in all.iter().enumerate() {
-        let is_known = merged.iter().any(|other| includes(other, one));
-        let comes_wider = all[index + 1..].iter().any(|other| other != one && includes(other, one));
-        if !is_known && !comes_wider {
-            merged.push(one.clone());
-        }
-    }
-    merged
-}
-
-/// Whether `wide` tolerates whatever `narrow` does.
-fn includes(wide: &Value, narrow: &Value) -> bool {
-    let text = |one: &'_ Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
-    if wide == narrow {
-        return true;
-    }
-    let any_key = text(wide, "key").is_empty() && text(wide, "operator") == "Exists";
-    if text(narrow, "key") != text(wide, "key") && !any_key {
-        return false;
-    }
-    let effect = text(wide, "effect");
-    if !effect.is_empty() && effect != text(narrow, "effect") {
-        return false;
-    }
-    let seconds = |one: &Value| one["tolerationSeconds"].as_i64();
-    if effect == "NoExecute"
-        && let Some(most) = seconds(wide)
-        && seconds(narrow).is_none_or(|time| time > most)
-    {
-        return false;
-    }
-    match text(wide, "operator").as_str() {
-        "Exists" => true,
-        "" | "Equal" => text(narrow, "operator") == "Equal" && text(narrow, "value") == text(wide, "value"),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn one(key: &str, operator: &str, value: &str, effect: &str) -> Value {
-        json!({"key": key, "operator": operator, "value": value, "effect": effect})
-    }
-
-    #[test]
-    fn wide_tolerations_include_narrow_ones() {
-        let narrow = one("a", "Equal", "b", "NoSchedule");
-        for (wide, expected) in [
-            (one("a", "Exists", "", "NoSchedule"), true),
-            (one("", "Exists", "", ""), true),
-            (one("a", "Equal", "b", ""), true),
-            (one("a", "Equal", "c", ""), false),
-            (one("a", "Exists", "", "NoExecute"), false),
-            (one("c", "Exists", "", ""), false),
-        ] {
-            assert_eq!(includes(&wide, &narrow), expected, "{wide}");
-        }
-        let timed =
-            |seconds: i64| json!({"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
-        assert!(includes(&timed(5), &timed(4)) && !includes(&timed(4), &timed(5)));
-    }
-
-    #[test]
-    fn the_wider_one_stays() {
-        let narrow = [one("a", "Equal", "b", "NoSchedule")];
-        let wide = [one("a", "Exists", "", "NoSchedule")];
-        assert_eq!(merged(&narrow, wide.to_vec()), wide);
-        assert_eq!(merged(&wide, [narrow.clone(), wide.clone()].concat()), wide);
-        assert_eq!(merged(&[], [narrow.clone(), narrow.clone()].concat()), narrow);
-    }
 }

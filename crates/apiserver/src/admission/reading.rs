@@ -24,6 +24,17 @@ pub(super) async fn find(
     Ok(all.get(namespace, name))
 }
 
+/// The namespace of a request.
+pub(super) async fn namespace(cache: &WatchCache, name: &str) -> Result<Arc<Stored>, Status> {
+    let found = find(cache, ("", "namespaces"), "", name).await?;
+    found.ok_or_else(|| Status::not_found("", "namespaces", name))
+}
+
+/// [`namespace`], decoded.
+pub(super) async fn namespace_object(cache: &WatchCache, name: &str) -> Result<Object, Status> {
+    namespace(cache, name).await?.object().map_err(Status::internal)
+}
+
 /// [`find`], decoded.
 pub(super) async fn find_object(
     cache: &WatchCache,

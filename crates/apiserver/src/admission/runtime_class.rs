@@ -7,6 +7,8 @@ use api::{Object, Status, quota};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use super::pods::list;
+use super::tolerations::merged;
 use super::{Operation, Plugin, Request};
 use crate::cache::WatchCache;
 
@@ -98,52 +100,10 @@ fn apply(pod: &mut Object, class: &Object) -> Result<(), String> {
     }
     let of_class = scheduling["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
     if !of_class.is_empty() {
-        let own = pod.at(&["spec", "tolerations"]).and_then(Value::as_array).cloned().unwrap_or_default();
-        pod.set_at(&["spec", "tolerations"], merged(&own, of_class));
+        let merged = merged(list(pod, "tolerations"), of_class);
+        pod.set_at(&["spec", "tolerations"], merged);
     }
     Ok(())
-}
-
-/// Two lists of tolerations as one, without those that another one includes.
-fn merged(own: &[Value], more: &[Value]) -> Vec<Value> {
-    let all: Vec<&Value> = own.iter().chain(more).collect();
-    let mut kept: Vec<Value> = Vec::new();
-    for (index, one) in all.iter().enumerate() {
-        let before = kept.iter().any(|other| includes(other, one));
-        let later = all[index + 1..].iter().any(|other| other != one && includes(other, one));
-        if !before && !later {
-            kept.push((*one).clone());
-        }
-    }
-    kept
-}
-
-/// Whether a toleration tolerates all that another one does, and for as long.
-fn includes(wide: &Value, narrow: &Value) -> bool {
-    if wide == narrow {
-        return true;
-    }
-    let text = |of: &'_ Value, field: &str| of[field].as_str().unwrap_or_default().to_owned();
-    let (operator, effect) = (text(wide, "operator"), text(wide, "effect"));
-    let any_key = text(wide, "key").is_empty() && operator == "Exists";
-    if text(wide, "key") != text(narrow, "key") && !any_key {
-        return false;
-    }
-    if !effect.is_empty() && effect != text(narrow, "effect") {
-        return false;
-    }
-    let seconds = |of: &Value| of["tolerationSeconds"].as_i64();
-    if effect == "NoExecute"
-        && let Some(most) = seconds(wide)
-        && seconds(narrow).is_none_or(|asked| asked > most)
-    {
-        return false;
-    }
-    match operator.as_str() {
-        "Equal" | "" => text(narrow, "operator") == "Equal" && text(narrow, "value") == text(wide, "value"),
-        "Exists" => true,
-        _ => false,
-    }
 }
 
 fn judge(pod: &Object, class: Option<&Object>) -> Result<(), &'static str> {
@@ -197,27 +157,5 @@ mod tests {
         assert_eq!(judge(&pod(json!({})), Some(&class)), Err(MISMATCH));
         assert_eq!(judge(&pod(json!({})), Some(&object(json!({})))), Ok(()));
         assert!(judge(&pod(json!({"overhead": {"cpu": "1"}})), None).is_err());
-    }
-
-    #[test]
-    fn a_toleration_that_another_includes_goes() {
-        let exists = |key: &str, effect: &str| json!({"key": key, "operator": "Exists", "effect": effect});
-        let for_a_while = |seconds: i64| json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
-        let everything = json!({"operator": "Exists"});
-        let equal = json!({"key": "a", "operator": "Equal", "value": "v", "effect": "NoSchedule"});
-        let table = [
-            (
-                vec![exists("a", "NoSchedule")],
-                vec![exists("a", "NoSchedule")],
-                vec![exists("a", "NoSchedule")],
-            ),
-            (vec![equal.clone()], vec![exists("a", "NoSchedule")], vec![exists("a", "NoSchedule")]),
-            (vec![everything.clone()], vec![equal.clone(), for_a_while(5)], vec![everything]),
-            (vec![for_a_while(5)], vec![for_a_while(9)], vec![for_a_while(9)]),
-            (vec![equal.clone()], vec![exists("b", "")], vec![equal, exists("b", "")]),
-        ];
-        for (own, more, expected) in table {
-            assert_eq!(merged(&own, &more), expected, "{own:?} and {more:?}");
-        }
     }
 }

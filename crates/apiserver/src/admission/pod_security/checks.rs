@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::super::pods::CONTAINERS;
 use super::levels::{Level, Standard, Version};
 use super::{baseline, restricted};
 
@@ -86,9 +87,7 @@ impl<'a> Pod<'a> {
     /// Every container: those that begin, those that run, those for debugging.
     pub(super) fn containers(&self) -> impl Iterator<Item = &'a Value> {
         let spec = self.spec;
-        ["initContainers", "containers", "ephemeralContainers"]
-            .into_iter()
-            .flat_map(move |field| list(spec, field))
+        CONTAINERS.into_iter().flat_map(move |field| list(spec, field))
     }
 
     /// The names of the containers that something holds for.
