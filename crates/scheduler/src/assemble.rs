@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use api::types::core::v1::{Node, Pod};
 use client::election::Election;
-use client::{Cache, Client, Recorder, Scope, Session};
+use client::{Client, Recorder, Session};
 use daemon::{Shell, tasks};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -13,13 +12,12 @@ use tokio::task::JoinHandle;
 
 use crate::config::Flags;
 use crate::metrics::Metrics;
-use crate::plugins::Plugins;
+use crate::news::Caches;
+use crate::profile::Profile;
+use crate::queue::Queue;
 use crate::run::{Loop, Parts};
 use crate::schedule::Search;
 use crate::verdicts::Verdicts;
-
-/// Pods that have ended take nothing.
-const LIVING_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// A running scheduler.
 pub struct Running {
@@ -44,37 +42,37 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
 pub fn start(client: Client, identity: Option<String>, shell: &Shell) -> Running {
     let verdicts = Verdicts::default();
     let metrics = shell.health.metrics(Metrics::register);
-    let nodes = Cache::<Node>::start(&client, Scope::default());
-    let pods = Cache::<Pod>::start(&client, Scope { fields: LIVING_PODS.to_owned(), ..Scope::default() });
+    let caches = Arc::new(Caches::start(&client));
     {
-        let (nodes, pods) = (Arc::clone(&nodes), Arc::clone(&pods));
+        let caches = Arc::clone(&caches);
         shell.health.ready("caches", move || {
-            if nodes.is_synced() && pods.is_synced() {
-                Ok(())
-            } else {
-                Err("the caches are not filled".to_owned())
-            }
+            if caches.are_synced() { Ok(()) } else { Err("the caches are not filled".to_owned()) }
         });
     }
-    let clock = Arc::clone(&shell.clock);
+    let profiles = vec![Profile::default()];
+    let recorder = |profile: &Profile| {
+        let clock = Arc::clone(&shell.clock);
+        Recorder::start(&client, &profile.name, None, move || clock.now())
+    };
     let parts = Parts {
-        recorder: Recorder::start(&client, "default-scheduler", None, move || clock.now()),
+        recorders: profiles.iter().map(recorder).collect(),
         client: client.clone(),
         clock: Arc::clone(&shell.clock),
-        plugins: Plugins::default(),
+        profiles,
         search: Search::new(StdRng::seed_from_u64(rand::random())),
         metrics,
         verdicts: verdicts.clone(),
     };
     let shell = shell.clone();
     let running = tasks::spawn("schedule", async move {
-        let filled = async { tokio::join!(nodes.synced(), pods.synced()) };
         tokio::select! {
             () = shell.shutdown.begun() => return Ok(()),
-            _ = filled => {}
+            () = caches.synced() => {}
         }
         shell.ready();
-        let work = |shell: Shell| async move { Loop::new(parts, &nodes, &pods).run(shell.shutdown).await };
+        let work = |shell: Shell| async move {
+            Loop::new(parts, Queue::default(), &caches).run(shell.shutdown).await;
+        };
         match identity {
             Some(identity) => lead(&client, &identity, &shell, work).await,
             None => {

@@ -5,16 +5,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::types::core::v1::{Node, Pod};
+use api::types::core::v1::Node;
 
-use crate::snapshot::{Footprint, NodeState, Snapshot};
+use crate::pod::PodInfo;
+use crate::snapshot::Snapshot;
 
 /// How long after a successful binding the caches may take to show it.
 const ASSUMED_FOR: Duration = Duration::from_secs(60);
 
 struct Placed {
     node: String,
-    footprint: Footprint,
+    pod: Arc<PodInfo>,
     /// Set while only we know of it.
     assumed: Option<Assumed>,
 }
@@ -28,97 +29,92 @@ enum Assumed {
 /// The picture. Pods are known by uid.
 #[derive(Default)]
 pub struct Cluster {
-    nodes: HashMap<String, Arc<NodeState>>,
     placed: HashMap<String, Placed>,
     /// Pods on nodes that are not known (yet).
     homeless: HashMap<String, BTreeSet<String>>,
+    /// Pods that were bound, and when to stop waiting for the caches to show it.
+    bound: BTreeSet<(Instant, String)>,
+    /// The node on which room is being made for a pod.
+    nominations: HashMap<String, String>,
     snapshot: Snapshot,
-    /// Nodes that changed since the snapshot.
-    changed: BTreeSet<String>,
 }
 
 impl Cluster {
     /// Takes a node, new or changed.
     pub fn set_node(&mut self, node: &Arc<Node>) {
-        let name = node.metadata.name.clone().unwrap_or_default();
-        if let Some(state) = self.nodes.get_mut(&name) {
-            Arc::make_mut(state).set_node(Arc::clone(node));
-        } else {
-            let mut state = NodeState::new(Arc::clone(node));
-            for uid in self.homeless.remove(&name).unwrap_or_default() {
-                if let Some(placed) = self.placed.get(&uid) {
-                    state.add(&placed.footprint);
-                }
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        self.snapshot.set_node(node);
+        for uid in self.homeless.remove(name).unwrap_or_default() {
+            if let Some(placed) = self.placed.get(&uid) {
+                self.snapshot.add_pod(name, &placed.pod);
             }
-            self.nodes.insert(name.clone(), Arc::new(state));
         }
-        self.changed.insert(name);
     }
 
     /// Takes a node's end; its pods are remembered until they end too.
     pub fn remove_node(&mut self, name: &str) {
-        if self.nodes.remove(name).is_some() {
-            let here = self.placed.iter().filter(|(_, placed)| placed.node == name);
-            let uids: BTreeSet<String> = here.map(|(uid, _)| uid.clone()).collect();
-            if !uids.is_empty() {
-                self.homeless.insert(name.to_owned(), uids);
-            }
-            self.changed.insert(name.to_owned());
+        let uids: BTreeSet<String> =
+            self.snapshot.remove_node(name).into_iter().map(|pod| pod.uid.clone()).collect();
+        if !uids.is_empty() {
+            self.homeless.insert(name.to_owned(), uids);
         }
     }
 
-    /// Takes a pod that has a node, new or changed. Ends its assumption.
-    pub fn set_pod(&mut self, pod: &Pod) {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-        self.place(pod, node, None);
+    /// Takes a pod that has a node, new or changed. Ends its assumption. Returns
+    /// it as it was known before.
+    pub fn set_pod(&mut self, pod: &Arc<PodInfo>) -> Option<Arc<PodInfo>> {
+        let node = pod.node().unwrap_or_default().to_owned();
+        self.withdraw(&pod.uid);
+        self.place(pod, node, None)
     }
 
     /// Counts a pod on the node that was chosen for it.
-    pub fn assume(&mut self, pod: &Pod, node: &str) {
+    pub fn assume(&mut self, pod: &Arc<PodInfo>, node: &str) {
+        self.withdraw(&pod.uid);
         self.place(pod, node.to_owned(), Some(Assumed::Binding));
     }
 
     /// The binding succeeded: the caches will show it.
     pub fn bound(&mut self, uid: &str, now: Instant) {
         if let Some(placed) = self.placed.get_mut(uid).filter(|placed| placed.assumed.is_some()) {
-            placed.assumed = Some(Assumed::Bound { expires: now + ASSUMED_FOR });
+            let expires = now + ASSUMED_FOR;
+            placed.assumed = Some(Assumed::Bound { expires });
+            self.bound.insert((expires, uid.to_owned()));
         }
     }
 
-    /// The binding failed. Returns whether the pod was only assumed.
-    pub fn forget(&mut self, uid: &str) -> bool {
-        let assumed = self.placed.get(uid).is_some_and(|placed| placed.assumed.is_some());
-        if assumed {
-            self.remove_pod(uid);
-        }
-        assumed
+    /// The binding failed. Returns the pod if it was only assumed.
+    pub fn forget(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        if self.is_assumed(uid) { self.remove_pod(uid) } else { None }
     }
 
     /// Forgets pods whose binding the caches never showed.
     pub fn expire(&mut self, now: Instant) {
-        let is_over =
-            |placed: &Placed| matches!(placed.assumed, Some(Assumed::Bound { expires }) if expires <= now);
-        let over: Vec<String> =
-            self.placed.iter().filter(|(_, placed)| is_over(placed)).map(|(uid, _)| uid.clone()).collect();
-        for uid in over {
-            tracing::warn!(%uid, "a bound pod never appeared; its place is free again");
-            self.remove_pod(&uid);
+        while let Some((expires, uid)) = self.bound.first().filter(|(expires, _)| *expires <= now).cloned() {
+            self.bound.remove(&(expires, uid.clone()));
+            let is_over = |placed: &Placed| matches!(placed.assumed, Some(Assumed::Bound { expires }) if expires <= now);
+            if self.placed.get(&uid).is_some_and(is_over) {
+                tracing::warn!(%uid, "a bound pod never appeared; its place is free again");
+                self.remove_pod(&uid);
+            }
         }
     }
 
-    /// Takes the end of a pod that had a node. Returns whether it was known.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
-        let Some(placed) = self.placed.remove(uid) else { return false };
-        if let Some(state) = self.nodes.get_mut(&placed.node) {
-            Arc::make_mut(state).remove(&placed.footprint);
-            self.changed.insert(placed.node);
-        } else if let Some(uids) = self.homeless.get_mut(&placed.node) {
+    /// Takes the end of a pod that had a node. Returns it, if it was known.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let placed = self.placed.remove(uid)?;
+        if let Some(Assumed::Bound { expires }) = placed.assumed {
+            self.bound.remove(&(expires, uid.to_owned()));
+        }
+        if !self.snapshot.remove_pod(&placed.node, uid)
+            && let Some(uids) = self.homeless.get_mut(&placed.node)
+        {
             uids.remove(uid);
             if uids.is_empty() {
                 self.homeless.remove(&placed.node);
             }
         }
-        true
+        Some(placed.pod)
     }
 
     /// Whether a pod is assumed or known to be on a node.
@@ -127,34 +123,55 @@ impl Cluster {
         self.placed.contains_key(uid)
     }
 
-    /// The nodes as they are now. The cost grows with what changed.
-    pub fn snapshot(&mut self) -> &Snapshot {
-        for name in std::mem::take(&mut self.changed) {
-            let state = self.nodes.get(&name).cloned();
-            self.snapshot.set(&name, state);
+    /// Whether only we know of the node of a pod.
+    #[must_use]
+    pub fn is_assumed(&self, uid: &str) -> bool {
+        self.placed.get(uid).is_some_and(|placed| placed.assumed.is_some())
+    }
+
+    /// Says on which node room is being made for a pod; `None`: on none any more.
+    pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: Option<&str>) {
+        self.withdraw(&pod.uid);
+        if let Some(node) = node.filter(|_| !self.has_pod(&pod.uid)) {
+            self.nominations.insert(pod.uid.clone(), node.to_owned());
+            self.snapshot.nominate(node, Arc::clone(pod));
         }
+    }
+
+    /// Ends the nomination of a pod. Returns the node.
+    pub fn withdraw(&mut self, uid: &str) -> Option<String> {
+        let node = self.nominations.remove(uid)?;
+        self.snapshot.withdraw(&node, uid);
+        Some(node)
+    }
+
+    /// The cluster as it is now. The cost grows with what changed.
+    pub fn snapshot(&mut self) -> &Snapshot {
+        self.snapshot.refresh();
         &self.snapshot
     }
 
-    fn place(&mut self, pod: &Pod, node: String, assumed: Option<Assumed>) {
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let footprint = Footprint::of(pod);
-        if let Some(known) = self.placed.get_mut(&uid) {
-            if known.node == node
-                && known.footprint.requests == footprint.requests
-                && known.footprint.ports == footprint.ports
-            {
-                known.assumed = assumed;
-                return;
+    /// What else decisions depend on, to be kept current.
+    pub const fn surroundings(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
+    }
+
+    fn place(&mut self, pod: &Arc<PodInfo>, node: String, assumed: Option<Assumed>) -> Option<Arc<PodInfo>> {
+        if let Some(known) = self.placed.get_mut(&pod.uid)
+            && known.node == node
+            && self.snapshot.refresh_pod(&node, pod)
+        {
+            if let Some(Assumed::Bound { expires }) = known.assumed {
+                self.bound.remove(&(expires, pod.uid.clone()));
             }
-            self.remove_pod(&uid);
+            known.assumed = assumed;
+            return Some(std::mem::replace(&mut known.pod, Arc::clone(pod)));
         }
-        if let Some(state) = self.nodes.get_mut(&node) {
-            Arc::make_mut(state).add(&footprint);
-            self.changed.insert(node.clone());
-        } else {
-            self.homeless.entry(node.clone()).or_default().insert(uid.clone());
+        let before = self.remove_pod(&pod.uid);
+        if !self.snapshot.add_pod(&node, pod) {
+            self.homeless.entry(node.clone()).or_default().insert(pod.uid.clone());
         }
-        self.placed.insert(uid, Placed { node, footprint, assumed });
+        self.placed.insert(pod.uid.clone(), Placed { node, pod: Arc::clone(pod), assumed });
+        before
     }
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 use daemon::shell::CommonFlags;
 
+/// The scheduler of pods that name none.
+pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
 /// Gives pods their nodes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kube-scheduler", version)]

@@ -7,6 +7,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::queue::Depths;
+
 /// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
@@ -17,7 +19,7 @@ pub struct Outcome {
 /// The part of the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Part {
-    /// `active`, `backoff` or `unschedulable`.
+    /// `active`, `backoff`, `unschedulable` or `gated`.
     pub queue: &'static str,
 }
 
@@ -30,6 +32,8 @@ pub struct Metrics {
     pub pending: Family<Part, Gauge>,
     /// Time of a decision, seconds.
     pub decision: Histogram,
+    /// Pods that had to go, for each time that room was made.
+    pub victims: Histogram,
 }
 
 impl Metrics {
@@ -39,6 +43,7 @@ impl Metrics {
             attempts: Family::default(),
             pending: Family::default(),
             decision: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
         };
         registry.register(
             "scheduler_schedule_attempts",
@@ -51,7 +56,17 @@ impl Metrics {
             "Time of a decision",
             metrics.decision.clone(),
         );
+        registry.register(
+            "scheduler_preemption_victims",
+            "Pods that had to go, for each time that room was made",
+            metrics.victims.clone(),
+        );
         metrics
+    }
+
+    /// Takes how many pods had to go.
+    pub fn preempted(&self, victims: usize) {
+        self.victims.observe(f64::from(u32::try_from(victims).unwrap_or(u32::MAX)));
     }
 
     /// Counts an attempt.
@@ -60,8 +75,14 @@ impl Metrics {
     }
 
     /// Takes the depths of the queue.
-    pub fn depths(&self, depths: [usize; 3]) {
-        for (queue, depth) in ["active", "backoff", "unschedulable"].into_iter().zip(depths) {
+    pub fn depths(&self, depths: Depths) {
+        let parts = [
+            ("active", depths.active),
+            ("backoff", depths.backoff),
+            ("unschedulable", depths.unschedulable),
+            ("gated", depths.gated),
+        ];
+        for (queue, depth) in parts {
             self.pending.get_or_create(&Part { queue }).set(i64::try_from(depth).unwrap_or(i64::MAX));
         }
     }

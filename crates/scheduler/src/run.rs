@@ -3,42 +3,42 @@
 //! beside the next decisions. One task owns all state, so there are no locks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use api::Status;
 use api::types::core::v1::{Node, Pod};
-use api::{ObjectKey, Status};
-use client::{Cache, Change, Client, Recorder};
+use client::{Client, Recorder};
 use daemon::{Clock, Shutdown, tasks};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
+use crate::diagnosis::Diagnosis;
+use crate::events::{Event, node_matters, pod_matters};
+use crate::evict::Eviction;
 use crate::metrics::Metrics;
-use crate::plugins::{ClusterEvent, Plugins};
-use crate::queue::{Queue, uid};
-use crate::schedule::{Decision, Diagnosis, Search, schedule};
+use crate::news::{Caches, News, Teller};
+use crate::pod::PodInfo;
+use crate::preemption::{Attempt, Candidate};
+use crate::profile::Profile;
+use crate::queue::Queue;
+use crate::schedule::{Decision, Search, schedule};
+use crate::snapshot::NodeInfo;
 use crate::verdicts::Verdicts;
-use crate::writes;
+use crate::writes::{self, Verdict};
 
 /// How often what has a time is looked at even if nothing happens.
 const TICK: Duration = Duration::from_secs(5);
-
-/// What the loop hears.
-enum News {
-    Node { old: Option<Arc<Node>>, new: Option<Arc<Node>> },
-    Pod { old: Option<Arc<Pod>>, new: Option<Arc<Pod>> },
-    Bound { pod: Arc<Pod>, node: String, outcome: Result<(), Status> },
-}
 
 /// What the loop works with.
 pub struct Parts {
     /// Where to write.
     pub client: Client,
-    /// Where events go.
-    pub recorder: Recorder,
+    /// Where the events of each profile go.
+    pub recorders: Vec<Recorder>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Who decides.
-    pub plugins: Plugins,
+    /// Who decides, for pods of which scheduler.
+    pub profiles: Vec<Profile>,
     /// Where to begin looking, and chance.
     pub search: Search,
     /// Counters.
@@ -53,24 +53,16 @@ pub struct Loop {
     queue: Queue,
     cluster: Cluster,
     news: mpsc::UnboundedReceiver<News>,
-    tell: mpsc::UnboundedSender<News>,
+    tell: Teller,
 }
 
 impl Loop {
-    /// A loop that follows two caches.
+    /// A loop that follows caches.
     #[must_use]
-    pub fn new(parts: Parts, nodes: &Cache<Node>, pods: &Cache<Pod>) -> Self {
+    pub fn new(parts: Parts, queue: Queue, caches: &Caches) -> Self {
         let (tell, news) = mpsc::unbounded_channel();
-        // A send fails only after the loop has ended, when nobody needs the news.
-        let teller = tell.clone();
-        nodes.subscribe(move |Change { old, new, .. }| {
-            let _ = teller.send(News::Node { old: old.cloned(), new: new.cloned() });
-        });
-        let teller = tell.clone();
-        pods.subscribe(move |Change { old, new, .. }| {
-            let _ = teller.send(News::Pod { old: old.cloned(), new: new.cloned() });
-        });
-        Self { parts, queue: Queue::default(), cluster: Cluster::default(), news, tell }
+        caches.tell(&tell);
+        Self { parts, queue, cluster: Cluster::default(), news, tell }
     }
 
     /// Schedules until shutdown.
@@ -79,10 +71,10 @@ impl Loop {
             while let Ok(news) = self.news.try_recv() {
                 self.take(news);
             }
-            let now = self.parts.clock.monotonic();
+            let now = self.now();
             self.queue.advance(now);
-            if let Some(pod) = self.queue.pop(now) {
-                self.try_pod(&pod);
+            if let Some((pod, profile)) = self.queue.pop() {
+                self.try_pod(&pod, profile);
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -97,106 +89,172 @@ impl Loop {
         }
     }
 
+    fn now(&self) -> Instant {
+        self.parts.clock.monotonic()
+    }
+
     fn take(&mut self, news: News) {
+        let surroundings = self.cluster.surroundings();
         match news {
-            News::Node { old, new } => self.take_node(old.as_deref(), new.as_ref()),
-            News::Pod { old, new } => self.take_pod(old.as_ref(), new.as_ref()),
+            News::Node(key, node) => self.take_node(&key.name, node.as_ref()),
+            News::Pod(old, new) => self.take_pod(old.as_deref(), new.as_ref()),
+            News::Namespace(key, namespace) => {
+                let labels = namespace.map(|namespace| namespace.metadata.labels.clone());
+                surroundings.set_namespace(&key.name, labels);
+            }
+            News::Service(key, service) => surroundings.workloads.set_service(&key, service.as_deref()),
+            News::Controller(key, one) => surroundings.workloads.set_controller(&key, one.as_deref()),
+            News::ReplicaSet(key, set) => surroundings.workloads.set_replica_set(&key, set.as_deref()),
+            News::StatefulSet(key, set) => surroundings.workloads.set_stateful_set(&key, set.as_deref()),
+            News::Budget(key, budget) => surroundings.budgets.set(&key, budget.as_deref()),
+            News::RoomMade { uid, was_made } => {
+                self.queue.release(&uid, was_made, self.parts.clock.monotonic())
+            }
             News::Bound { pod, node, outcome } => self.take_bound(&pod, &node, outcome),
         }
     }
 
-    fn take_node(&mut self, old: Option<&Node>, new: Option<&Arc<Node>>) {
-        match (old, new) {
-            (_, Some(new)) => {
-                self.cluster.set_node(new);
-                let now = self.parts.clock.monotonic();
-                for event in node_events(old, new) {
-                    self.queue.happened(event, now);
-                }
+    fn happened(&mut self, event: &Event<'_>) {
+        let now = self.now();
+        self.queue.happened(event, &self.parts.profiles, now, |_| true);
+    }
+
+    fn take_node(&mut self, name: &str, node: Option<&Arc<Node>>) {
+        let old = self.cluster.snapshot().node(name).map(|info| NodeInfo::new(Arc::clone(&info.node)));
+        let Some(node) = node else {
+            self.cluster.remove_node(name);
+            if let Some(old) = &old {
+                self.happened(&Event::NodeRemoved(old));
             }
-            (Some(old), None) => self.cluster.remove_node(old.metadata.name.as_deref().unwrap_or_default()),
-            (None, None) => {}
+            return;
+        };
+        self.cluster.set_node(node);
+        let new = NodeInfo::new(Arc::clone(node));
+        match &old {
+            None => self.happened(&Event::NodeAdded(&new)),
+            Some(old) if node_matters(old, &new) => self.happened(&Event::NodeChanged { old, new: &new }),
+            Some(_) => {}
         }
     }
 
-    fn take_pod(&mut self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) {
+    fn take_pod(&mut self, old: Option<&Pod>, new: Option<&Arc<PodInfo>>) {
         // A pod that was replaced between two lists: the old one has ended.
-        if let (Some(old), Some(new)) = (old, new)
-            && old.metadata.uid != new.metadata.uid
-        {
-            self.end_pod(old);
+        let old_uid = old.and_then(|old| old.metadata.uid.as_deref());
+        if let Some(uid) = old_uid.filter(|uid| new.is_none_or(|new| new.uid != *uid)) {
+            self.end_pod(uid);
         }
         match new {
-            Some(pod) if has_ended(pod) => self.end_pod(pod),
-            Some(pod) if is_bound(pod) => {
-                self.queue.remove(&uid(pod));
-                self.parts.verdicts.forget(&ObjectKey::of(&**pod));
-                self.cluster.set_pod(pod);
-                if old.is_some_and(|old| is_bound(old) && old.spec != pod.spec) {
-                    // It may ask for less than before.
-                    self.queue.happened(ClusterEvent::PodRemoved, self.parts.clock.monotonic());
-                }
-            }
-            Some(pod) if is_ours(pod) => self.queue.add(Arc::clone(pod), self.parts.clock.monotonic()),
-            Some(pod) => self.queue.remove(&uid(pod)),
-            None => {
-                if let Some(old) = old {
-                    self.end_pod(old);
-                }
-            }
+            Some(pod) if pod.has_ended() => self.end_pod(&pod.uid),
+            Some(pod) if pod.node().is_some() => self.take_placed(pod),
+            Some(pod) => self.take_waiting(pod),
+            None => {}
         }
     }
 
-    fn end_pod(&mut self, pod: &Pod) {
-        let uid = uid(pod);
-        self.queue.remove(&uid);
-        self.parts.verdicts.forget(&ObjectKey::of(pod));
-        if self.cluster.remove_pod(&uid) {
-            self.queue.happened(ClusterEvent::PodRemoved, self.parts.clock.monotonic());
+    fn take_placed(&mut self, pod: &Arc<PodInfo>) {
+        self.queue.remove(&pod.uid);
+        self.parts.verdicts.forget(&pod.key);
+        let was_assumed = self.cluster.is_assumed(&pod.uid);
+        match self.cluster.set_pod(pod).filter(|_| !was_assumed) {
+            None => self.happened(&Event::PodAdded(pod)),
+            Some(old) if pod_matters(&old, pod) => self.happened(&Event::PodChanged { old: &old, new: pod }),
+            Some(_) => {}
         }
     }
 
-    fn take_bound(&mut self, pod: &Pod, node: &str, outcome: Result<(), Status>) {
-        let (uid, now) = (uid(pod), self.parts.clock.monotonic());
+    fn take_waiting(&mut self, pod: &Arc<PodInfo>) {
+        let Some(profile) = self.parts.profiles.iter().position(|one| one.name == pod.scheduler()) else {
+            return;
+        };
+        if pod.is_leaving {
+            self.end_pod(&pod.uid);
+            return;
+        }
+        if self.cluster.is_assumed(&pod.uid) {
+            return;
+        }
+        let now = self.now();
+        let old = self.queue.get(&pod.uid).cloned();
+        let was_nominated = old.as_ref().and_then(|old| old.nominated());
+        // Our own word about a node may not have come back yet.
+        if was_nominated.is_some() || pod.nominated().is_some() {
+            self.cluster.nominate(pod, pod.nominated());
+        }
+        if let Some(old) =
+            old.as_ref().filter(|_| was_nominated.is_some() && was_nominated != pod.nominated())
+        {
+            self.gave_up_node(old);
+        }
+        self.queue.add(pod, profile, &self.parts.profiles, now);
+    }
+
+    /// Pods that had to respect the claim of a pod to a node need it no more.
+    fn gave_up_node(&mut self, pod: &Arc<PodInfo>) {
+        let now = self.now();
+        let may = |other: &PodInfo| other.priority <= pod.priority;
+        self.queue.happened(&Event::PodRemoved(pod), &self.parts.profiles, now, may);
+    }
+
+    fn end_pod(&mut self, uid: &str) {
+        let waiting = self.queue.remove(uid);
+        if let Some(pod) = &waiting {
+            self.parts.verdicts.forget(&pod.key);
+        }
+        let was_nominated = self.cluster.withdraw(uid).is_some();
+        if let Some(pod) = self.cluster.remove_pod(uid) {
+            self.happened(&Event::PodRemoved(&pod));
+        } else if let Some(pod) = waiting.filter(|_| was_nominated) {
+            self.gave_up_node(&pod);
+        }
+    }
+
+    fn take_bound(&mut self, pod: &Arc<PodInfo>, node: &str, outcome: Result<(), Status>) {
+        let now = self.now();
         match outcome {
             Ok(()) => {
                 self.parts.metrics.attempt("scheduled");
-                self.cluster.bound(&uid, now);
-                self.queue.remove(&uid);
-                writes::announce_bound(&self.parts.recorder, pod, node);
+                self.cluster.bound(&pod.uid, now);
+                self.queue.remove(&pod.uid);
+                writes::announce_bound(self.recorder(pod), pod, node);
             }
             Err(status) => {
-                self.parts.metrics.attempt("error");
-                tracing::warn!(kind = "Pod", uid, node, error = %status, "binding failed");
-                if self.cluster.forget(&uid) {
-                    self.queue.happened(ClusterEvent::PodRemoved, now);
+                tracing::warn!(kind = "Pod", uid = pod.uid, node, error = %status, "binding failed");
+                if let Some(pod) = self.cluster.forget(&pod.uid) {
+                    self.happened(&Event::PodRemoved(&pod));
                 }
-                self.queue.failed(&uid, now);
-                let message = format!("binding rejected: {status}");
-                writes::announce_failed(&self.parts.recorder, pod, &message);
+                self.fail(pod, &format!("binding rejected: {status}"));
             }
         }
     }
 
-    fn try_pod(&mut self, pod: &Arc<Pod>) {
-        let parts = &mut self.parts;
-        if self.cluster.has_pod(&uid(pod)) {
+    /// A pod could not be scheduled for no fault of its own.
+    fn fail(&mut self, pod: &Arc<PodInfo>, message: &str) {
+        self.parts.metrics.attempt("error");
+        self.queue.failed(&pod.uid, self.now());
+        let verdict =
+            Verdict { reason: "SchedulerError", message: message.to_owned(), nominated: Some(None) };
+        self.say(pod, verdict);
+    }
+
+    fn try_pod(&mut self, pod: &Arc<PodInfo>, profile: usize) {
+        if self.cluster.has_pod(&pod.uid) {
             // The caches have not shown a binding of ours yet.
-            self.queue.remove(&uid(pod));
+            self.queue.remove(&pod.uid);
             return;
         }
-        let began = parts.clock.monotonic();
-        let decision = schedule(pod, self.cluster.snapshot(), &parts.plugins, &mut parts.search);
-        parts.metrics.decision.observe(parts.clock.monotonic().duration_since(began).as_secs_f64());
+        let began = self.now();
+        let Parts { profiles, search, .. } = &mut self.parts;
+        let decision = schedule(pod, self.cluster.snapshot(), &profiles[profile], search);
+        self.parts.metrics.decision.observe(self.now().duration_since(began).as_secs_f64());
         match decision {
             Decision::Node(node) => self.bind(pod, node),
-            Decision::Nowhere(diagnosis) => self.refuse(pod, diagnosis),
+            Decision::Nowhere(diagnosis, attempt) => self.refuse(pod, diagnosis, attempt),
         }
     }
 
-    fn bind(&mut self, pod: &Arc<Pod>, node: String) {
+    fn bind(&mut self, pod: &Arc<PodInfo>, node: Arc<str>) {
         self.cluster.assume(pod, &node);
-        self.parts.verdicts.forget(&ObjectKey::of(&**pod));
+        self.parts.verdicts.forget(&pod.key);
         let (client, tell, pod) = (self.parts.client.clone(), self.tell.clone(), Arc::clone(pod));
         tasks::spawn("bind", async move {
             let outcome = writes::bind(&client, &pod, &node).await;
@@ -205,53 +263,64 @@ impl Loop {
         });
     }
 
-    fn refuse(&mut self, pod: &Arc<Pod>, diagnosis: Diagnosis) {
-        let parts = &self.parts;
+    fn refuse(&mut self, pod: &Arc<PodInfo>, diagnosis: Diagnosis, attempt: Attempt) {
+        let (now, place) = (self.now(), self.profile_of(pod));
+        let profiles = &self.parts.profiles;
+        self.queue.refused(&pod.uid, diagnosis.refused_by(&profiles[place]), profiles, now);
+        self.parts.metrics.attempt("unschedulable");
+        let nominated = match attempt {
+            _ if profiles[place].preemption.is_none() => Some(None),
+            Attempt::NotMade(_) => None,
+            Attempt::InVain(_) => Some(None),
+            Attempt::Found(candidates) => candidates.into_iter().next().map(|best| {
+                let node = best.node.to_string();
+                self.make_room(pod, best);
+                Some(node)
+            }),
+        };
+        if let Some(node) = &nominated {
+            self.cluster.nominate(pod, node.as_deref());
+        }
         let message = diagnosis.message();
-        self.queue.refused(&uid(pod), diagnosis.unblocked_by(&parts.plugins), parts.clock.monotonic());
-        parts.metrics.attempt("unschedulable");
-        parts.verdicts.keep(ObjectKey::of(&**pod), diagnosis);
-        writes::announce_failed(&parts.recorder, pod, &message);
-        let (client, pod, now) = (parts.client.clone(), Arc::clone(pod), parts.clock.now());
-        tasks::spawn("say-refused", async move { writes::say_refused(&client, &pod, &message, now).await });
+        self.parts.verdicts.keep(pod.key.clone(), diagnosis);
+        self.say(pod, Verdict { reason: "Unschedulable", message, nominated });
     }
-}
 
-fn is_bound(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
-}
-
-/// Whether a pod's containers are over for good.
-fn has_ended(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
-}
-
-/// Whether a pod without a node waits for us.
-fn is_ours(pod: &Pod) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    pod.metadata.deletion_timestamp.is_none()
-        && matches!(spec.scheduler_name.as_deref(), None | Some("" | "default-scheduler"))
-        && spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
-}
-
-fn node_events(old: Option<&Node>, new: &Node) -> Vec<ClusterEvent> {
-    let Some(old) = old else { return vec![ClusterEvent::NodeAdded] };
-    let mut events = Vec::new();
-    let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
-    let closed = |node: &Node| {
-        node.spec
-            .as_ref()
-            .map(|spec| (spec.unschedulable.unwrap_or(false), spec.taints.clone()))
-            .unwrap_or_default()
-    };
-    if allocatable(old) != allocatable(new) {
-        events.push(ClusterEvent::NodeAllocatable);
+    /// Starts to make room for a pod, which is not tried meanwhile.
+    fn make_room(&mut self, pod: &Arc<PodInfo>, best: Candidate) {
+        let Candidate { node, victims, .. } = best;
+        let claims = self.cluster.snapshot().nominated(&node).iter();
+        let claims = claims.filter(|claim| claim.priority < pod.priority).cloned().collect::<Vec<_>>();
+        for claim in &claims {
+            self.cluster.withdraw(&claim.uid);
+        }
+        let eviction = Eviction { pod: Arc::clone(pod), node, victims, claims };
+        if eviction.is_under_way() {
+            return;
+        }
+        self.parts.metrics.preempted(eviction.victims.len());
+        self.queue.hold(&pod.uid);
+        let (client, recorder) = (self.parts.client.clone(), self.recorder(pod).clone());
+        let (tell, now) = (self.tell.clone(), self.parts.clock.now());
+        tasks::spawn("make-room", async move {
+            let was_made = eviction.carry_out(&client, &recorder, now).await;
+            // Fails only when the loop has ended.
+            let _ = tell.send(News::RoomMade { uid: eviction.pod.uid.clone(), was_made });
+        });
     }
-    if old.metadata.labels != new.metadata.labels {
-        events.push(ClusterEvent::NodeLabels);
+
+    /// Says on the pod, and in an event, why it has no node.
+    fn say(&self, pod: &Arc<PodInfo>, verdict: Verdict) {
+        writes::announce_failed(self.recorder(pod), pod, &verdict.message);
+        let (client, pod, now) = (self.parts.client.clone(), Arc::clone(pod), self.parts.clock.now());
+        tasks::spawn("say-refused", async move { writes::say(&client, &pod, &verdict, now).await });
     }
-    if closed(old) != closed(new) {
-        events.push(ClusterEvent::NodeTaints);
+
+    fn recorder(&self, pod: &PodInfo) -> &Recorder {
+        &self.parts.recorders[self.profile_of(pod)]
     }
-    events
+
+    fn profile_of(&self, pod: &PodInfo) -> usize {
+        self.parts.profiles.iter().position(|one| one.name == pod.scheduler()).unwrap_or(0)
+    }
 }

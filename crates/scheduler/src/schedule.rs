@@ -1,65 +1,39 @@
 //! The decision: pure, and the only path that schedules.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::types::core::v1::Pod;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use crate::plugins::{ClusterEvent, Plugins, Refusal};
-use crate::snapshot::{NodeState, Snapshot};
+use crate::checks::Checks;
+use crate::diagnosis::Diagnosis;
+use crate::pod::PodInfo;
+use crate::preemption::Attempt;
+use crate::profile::Profile;
+use crate::snapshot::{NodeInfo, Snapshot};
 
 /// Below this many nodes all are looked at.
 const ALWAYS_LOOK_AT: usize = 100;
+/// At least this share of nodes is looked at, percent.
+const SMALLEST_SHARE: usize = 5;
 
 /// Where to send a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Decision {
     /// To this node.
-    Node(String),
-    /// Nowhere, for now.
-    Nowhere(Diagnosis),
+    Node(Arc<str>),
+    /// Nowhere, for now: why, and what came of looking for room to make.
+    Nowhere(Diagnosis, Attempt),
 }
 
-/// Why every node refuses a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnosis {
-    /// Each node's refusal.
-    pub refusals: BTreeMap<String, Refusal>,
-}
-
-impl Diagnosis {
-    /// Upstream's sentence about it.
+impl Decision {
+    /// The node; `None`: there is none.
     #[must_use]
-    pub fn message(&self) -> String {
-        if self.refusals.is_empty() {
-            return "no nodes available to schedule pods".to_owned();
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Nowhere(..) => None,
         }
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for reason in self.refusals.values().flat_map(|refusal| &refusal.reasons) {
-            *counts.entry(reason).or_default() += 1;
-        }
-        let mut parts: Vec<String> =
-            counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        parts.sort();
-        format!("0/{} nodes are available: {}.", self.refusals.len(), parts.join(", "))
-    }
-
-    /// What may let the pod fit.
-    #[must_use]
-    pub fn unblocked_by(&self, plugins: &Plugins) -> Vec<ClusterEvent> {
-        let mut events: Vec<ClusterEvent> = self
-            .refusals
-            .values()
-            .flat_map(|refusal| plugins.unblocked_by(refusal.plugin))
-            .copied()
-            .collect();
-        // Without any node, the first one decides.
-        events.push(ClusterEvent::NodeAdded);
-        events.sort_unstable();
-        events.dedup();
-        events
     }
 }
 
@@ -68,7 +42,8 @@ impl Diagnosis {
 #[derive(Debug)]
 pub struct Search {
     start: usize,
-    chance: StdRng,
+    /// Chance among equals.
+    pub chance: StdRng,
 }
 
 impl Search {
@@ -79,69 +54,165 @@ impl Search {
     }
 }
 
+/// The nodes that may take a pod, and what is against the others.
+pub struct Fitting<'a> {
+    /// The nodes; perhaps not all of them, if there are many.
+    pub nodes: Vec<&'a NodeInfo>,
+    /// What is against the others; not told where a node fits.
+    pub diagnosis: Diagnosis,
+    /// The filters with their facts; `None`: they need not be asked.
+    pub checks: Option<Checks>,
+    /// Scores of the nodes from elsewhere; those that are missing are zero.
+    pub extra: Vec<i64>,
+}
+
+impl<'a> Fitting<'a> {
+    const fn new(nodes: Vec<&'a NodeInfo>, diagnosis: Diagnosis, checks: Option<Checks>) -> Self {
+        Self { nodes, diagnosis, checks, extra: Vec::new() }
+    }
+}
+
 /// Decides where a pod goes.
-pub fn schedule(pod: &Pod, snapshot: &Snapshot, plugins: &Plugins, search: &mut Search) -> Decision {
-    let (fitting, diagnosis) = fitting(pod, snapshot, plugins, search);
-    if fitting.is_empty() {
-        return Decision::Nowhere(diagnosis);
-    }
-    let scores = if fitting.len() == 1 { vec![0] } else { scores(pod, &fitting, plugins) };
-    let best = scores.iter().copied().max().unwrap_or(0);
-    let equals: Vec<&NodeState> =
-        fitting.iter().zip(&scores).filter(|(_, score)| **score == best).map(|(node, _)| *node).collect();
-    Decision::Node(equals[search.chance.random_range(0..equals.len())].name.clone())
+pub fn schedule(pod: &PodInfo, snapshot: &Snapshot, profile: &Profile, search: &mut Search) -> Decision {
+    let found = fitting(pod, snapshot, profile, search);
+    conclude(pod, snapshot, profile, found, search)
 }
 
-/// How many fitting nodes are enough, as upstream's adaptive share has it.
-fn enough(nodes: usize) -> usize {
-    if nodes < ALWAYS_LOOK_AT {
-        return nodes;
-    }
-    let percent = 50_usize.saturating_sub(nodes / 125).max(5);
-    (nodes * percent / 100).max(ALWAYS_LOOK_AT)
-}
-
-fn fitting<'a>(
-    pod: &Pod,
-    snapshot: &'a Snapshot,
-    plugins: &Plugins,
+/// Decides between the nodes that were found, or, if there are none, whether
+/// room can be made somewhere.
+pub fn conclude(
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    found: Fitting<'_>,
     search: &mut Search,
-) -> (Vec<&'a NodeState>, Diagnosis) {
-    let checks: Vec<_> =
-        plugins.filters.iter().filter_map(|entry| Some((entry.name, (entry.prepare)(pod)?))).collect();
-    let nodes = snapshot.nodes();
-    let start = if nodes.is_empty() { 0 } else { search.start % nodes.len() };
-    let (mut fitting, mut diagnosis, mut seen) = (Vec::new(), Diagnosis::default(), 0);
-    let wanted = enough(nodes.len());
-    for node in nodes[start..].iter().chain(&nodes[..start]).map(Arc::as_ref) {
+) -> Decision {
+    let Fitting { nodes, mut diagnosis, checks, extra } = found;
+    if let Some(node) = choose(pod, snapshot, profile, &nodes, &extra, search) {
+        return Decision::Node(Arc::clone(&node.name));
+    }
+    let attempt = match &profile.preemption {
+        Some(preemption) => preemption.attempt(pod, snapshot, checks.as_ref(), &diagnosis, search),
+        None => Attempt::NotMade(""),
+    };
+    diagnosis.eviction = attempt.message();
+    Decision::Nowhere(diagnosis, attempt)
+}
+
+/// Finds the nodes that may take a pod.
+pub fn fitting<'a>(
+    pod: &PodInfo,
+    snapshot: &'a Snapshot,
+    profile: &Profile,
+    search: &mut Search,
+) -> Fitting<'a> {
+    let mut diagnosis = Diagnosis { nodes: snapshot.len(), ..Diagnosis::default() };
+    if snapshot.is_empty() {
+        return Fitting::new(Vec::new(), diagnosis, None);
+    }
+    let checks = match Checks::prepare(pod, snapshot, profile) {
+        Ok(checks) => checks,
+        Err(general) => {
+            diagnosis.general = Some(general);
+            return Fitting::new(Vec::new(), diagnosis, None);
+        }
+    };
+    let nominated = pod.nominated().and_then(|name| snapshot.node(name));
+    if let Some(node) = nominated.filter(|node| checks.ask(pod, snapshot, node).is_ok()) {
+        return Fitting::new(vec![node], diagnosis, Some(checks));
+    }
+    diagnosis.general = checks.left_out();
+    let ask = |node: &NodeInfo| checks.ask(pod, snapshot, node);
+    let nodes = match &checks.only {
+        Some((names, _)) => {
+            let named = names.iter().filter_map(|name| snapshot.node(name));
+            look(named.collect::<Vec<_>>().into_iter(), names.len(), profile, &mut diagnosis, ask).0
+        }
+        None => {
+            let start = search.start % snapshot.len();
+            let around = (0..snapshot.len()).map(|place| snapshot.node_at(start + place));
+            let (nodes, seen) = look(around, snapshot.len(), profile, &mut diagnosis, ask);
+            search.start = start + seen;
+            nodes
+        }
+    };
+    Fitting::new(nodes, diagnosis, Some(checks))
+}
+
+/// Asks about nodes until enough of them fit. Returns those, and how many were
+/// asked about.
+fn look<'a>(
+    nodes: impl Iterator<Item = &'a NodeInfo>,
+    count: usize,
+    profile: &Profile,
+    diagnosis: &mut Diagnosis,
+    ask: impl Fn(&NodeInfo) -> Result<(), crate::objection::Refusal>,
+) -> (Vec<&'a NodeInfo>, usize) {
+    let wanted = enough(count, profile);
+    let (mut fitting, mut seen) = (Vec::new(), 0);
+    for node in nodes {
         seen += 1;
-        let refusal = checks.iter().find_map(|(plugin, check)| {
-            let reasons = check(node);
-            (!reasons.is_empty()).then_some(Refusal { plugin, reasons })
-        });
-        match refusal {
+        match ask(node) {
+            Ok(()) => fitting.push(node),
             // Refusals matter only if nobody accepts.
-            Some(refusal) if fitting.is_empty() => {
-                diagnosis.refusals.insert(node.name.clone(), refusal);
+            Err(refusal) if fitting.is_empty() => {
+                diagnosis.refusals.push((Arc::clone(&node.name), refusal));
             }
-            Some(_) => {}
-            None => fitting.push(node),
+            Err(_) => {}
         }
         if fitting.len() >= wanted {
             break;
         }
     }
-    search.start = start + seen;
-    (fitting, diagnosis)
+    (fitting, seen)
 }
 
-fn scores(pod: &Pod, nodes: &[&NodeState], plugins: &Plugins) -> Vec<i64> {
+/// How many fitting nodes are enough, as upstream's adaptive share has it.
+fn enough(nodes: usize, profile: &Profile) -> usize {
+    if profile.scores.is_empty() {
+        return 1;
+    }
+    if nodes < ALWAYS_LOOK_AT {
+        return nodes;
+    }
+    let adaptive = || 50_usize.saturating_sub(nodes / 125).max(SMALLEST_SHARE);
+    let percent = if profile.percentage == 0 { adaptive() } else { profile.percentage };
+    (nodes * percent / 100).max(ALWAYS_LOOK_AT)
+}
+
+/// Chooses the best of the nodes that may take a pod; chance decides among equals.
+fn choose<'a>(
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    nodes: &[&'a NodeInfo],
+    extra: &[i64],
+    search: &mut Search,
+) -> Option<&'a NodeInfo> {
+    if nodes.len() < 2 {
+        return nodes.first().copied();
+    }
+    let mut scores = scores(pod, snapshot, profile, nodes);
+    for (score, extra) in scores.iter_mut().zip(extra) {
+        *score += extra;
+    }
+    let best = scores.iter().copied().max()?;
+    let equals: Vec<&NodeInfo> =
+        nodes.iter().zip(&scores).filter(|(_, score)| **score == best).map(|(node, _)| *node).collect();
+    Some(equals[search.chance.random_range(0..equals.len())])
+}
+
+/// The weighted scores of nodes.
+#[must_use]
+pub fn scores(pod: &PodInfo, snapshot: &Snapshot, profile: &Profile, nodes: &[&NodeInfo]) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
-    for entry in &plugins.scores {
-        let Some(rate) = (entry.prepare)(pod) else { continue };
-        let mut scores: Vec<i64> = nodes.iter().map(|node| rate(node)).collect();
-        (entry.normalize)(&mut scores);
-        for (total, score) in totals.iter_mut().zip(scores) {
+    let mut scores = Vec::with_capacity(nodes.len());
+    for entry in &profile.scores {
+        let Some(rate) = entry.score.prepare(pod, snapshot, nodes) else { continue };
+        scores.clear();
+        scores.extend(nodes.iter().map(|node| rate.score(node)));
+        rate.normalize(&mut scores);
+        for (total, score) in totals.iter_mut().zip(&scores) {
             *total += score * entry.weight;
         }
     }

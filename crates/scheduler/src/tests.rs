@@ -1,50 +1,28 @@
-//! Objects for tests, and tests of decisions as a whole.
+//! Decisions as a whole.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use api::types::core::v1::{Node, Pod};
 use daemon::{Clock as _, SystemClock};
 use proptest::prelude::*;
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::plugins::Plugins;
-use crate::schedule::{Decision, Search, schedule};
+use crate::pod::PodInfo;
+use crate::profile::Profile;
+use crate::schedule::{Decision, schedule};
+use crate::testing::{
+    asking, cluster, info, labelled_node, node_json, on_node, plain_node, pod_info, search,
+};
 
-pub(crate) fn pod_json(name: &str, spec: Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": name, "uid": name}, "spec": spec}))
-        .expect("a pod")
+fn decide(pod: &PodInfo, nodes: Vec<api::types::core::v1::Node>) -> Decision {
+    schedule(pod, cluster(nodes).snapshot(), &Profile::default(), &mut search())
 }
 
-pub(crate) fn node_json(name: &str, allocatable: Value, spec: Value, labels: Value) -> Node {
-    serde_json::from_value(json!({
-        "metadata": {"name": name, "labels": labels},
-        "spec": spec,
-        "status": {"allocatable": allocatable},
-    }))
-    .expect("a node")
-}
-
-pub(crate) fn plain_node(name: &str) -> Node {
-    node_json(name, json!({"cpu": "4", "memory": "8Gi", "pods": "10"}), json!({}), json!({}))
-}
-
-fn asking(name: &str, cpu: &str) -> Pod {
-    pod_json(name, json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}))
-}
-
-fn search() -> Search {
-    Search::new(StdRng::seed_from_u64(7))
-}
-
-fn decide(pod: &Pod, nodes: Vec<Node>) -> Decision {
-    let mut cluster = Cluster::default();
-    for node in nodes {
-        cluster.set_node(&Arc::new(node));
+fn message(decision: Decision) -> String {
+    match decision {
+        Decision::Nowhere(diagnosis, _) => diagnosis.message(),
+        Decision::Node(node) => panic!("fits {node}"),
     }
-    schedule(pod, cluster.snapshot(), &Plugins::default(), &mut search())
 }
 
 #[test]
@@ -53,63 +31,133 @@ fn the_message_is_upstreams() {
     let big = json!({"cpu": "64", "memory": "64Gi", "pods": "10"});
     let cases = [
         (vec![], "no nodes available to schedule pods"),
-        (vec![plain_node("a")], "0/1 nodes are available: 1 Insufficient cpu."),
+        (
+            vec![plain_node("a")],
+            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+             1 Preemption is not helpful for scheduling.",
+        ),
         (
             vec![plain_node("a"), node_json("b", big, taint, json!({})), plain_node("c")],
-            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu.",
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
+             preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
         ),
     ];
     for (nodes, expected) in cases {
-        match decide(&asking("p", "5"), nodes) {
-            Decision::Nowhere(diagnosis) => assert_eq!(diagnosis.message(), expected),
-            Decision::Node(node) => panic!("fits {node}"),
-        }
+        assert_eq!(message(decide(&info(asking("p", "5")), nodes)), expected);
     }
 }
 
 #[test]
+fn nodes_that_need_not_be_asked_are_told_of() {
+    let only = |name: &str| {
+        let fields = json!([{"key": "metadata.name", "operator": "In", "values": [name]}]);
+        let terms = json!({"nodeSelectorTerms": [{"matchFields": fields}]});
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}})
+    };
+    let spec = |name: &str| json!({"affinity": only(name), "containers": [{"name": "c", "resources": {"requests": {"cpu": "5"}}}]});
+    let nodes = || vec![plain_node("a"), plain_node("b"), plain_node("c")];
+    assert_eq!(
+        message(decide(&pod_info("p", spec("b")), nodes())),
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity]. \
+         preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    );
+    assert_eq!(
+        message(decide(&pod_info("p", spec("none")), nodes())),
+        "0/3 nodes are available: 3 node(s) didn't satisfy plugin(s) [NodeAffinity]. \
+         preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    );
+}
+
+#[test]
 fn equals_are_chosen_by_chance_and_emptier_nodes_first() {
-    let mut cluster = Cluster::default();
-    for name in ["a", "b", "c"] {
-        cluster.set_node(&Arc::new(plain_node(name)));
-    }
-    let (plugins, mut search) = (Plugins::default(), search());
-    let mut seen = std::collections::BTreeSet::new();
+    let mut cluster = cluster(["a", "b", "c"].map(plain_node).into());
+    let (profile, mut search) = (Profile::default(), search());
+    let mut seen = BTreeSet::new();
     for _ in 0..50 {
-        if let Decision::Node(node) = schedule(&asking("p", "1"), cluster.snapshot(), &plugins, &mut search) {
+        if let Decision::Node(node) =
+            schedule(&info(asking("p", "1")), cluster.snapshot(), &profile, &mut search)
+        {
             seen.insert(node);
         }
     }
     assert_eq!(seen.len(), 3);
-    cluster.assume(&asking("x", "1"), "a");
-    cluster.assume(&asking("y", "1"), "c");
-    let decision = schedule(&asking("p", "1"), cluster.snapshot(), &plugins, &mut search);
-    assert_eq!(decision, Decision::Node("b".to_owned()));
+    cluster.assume(&info(asking("x", "1")), "a");
+    cluster.assume(&info(asking("y", "1")), "c");
+    let decision = schedule(&info(asking("p", "1")), cluster.snapshot(), &profile, &mut search);
+    assert_eq!(decision.node(), Some("b"));
+}
+
+#[test]
+fn zones_take_turns() {
+    let node = |name: &str, zone: &str| labelled_node(name, json!({"topology.kubernetes.io/zone": zone}));
+    let nodes = vec![node("a1", "a"), node("a2", "a"), node("a3", "a"), node("b1", "b"), node("b2", "b")];
+    let mut cluster = cluster(nodes);
+    let names = |cluster: &mut Cluster| -> Vec<String> {
+        cluster.snapshot().nodes().map(|node| node.name.to_string()).collect()
+    };
+    assert_eq!(names(&mut cluster), ["a1", "b1", "a2", "b2", "a3"]);
+    cluster.remove_node("a2");
+    assert_eq!(names(&mut cluster), ["a1", "b1", "a3", "b2"]);
+}
+
+#[test]
+fn a_pod_goes_first_to_the_node_where_room_was_made_for_it() {
+    let mut cluster = cluster(["a", "b"].map(plain_node).into());
+    cluster.assume(&info(asking("x", "1")), "b");
+    let mut pod = asking("p", "1");
+    pod.status.get_or_insert_default().nominated_node_name = Some("b".to_owned());
+    let decision = |cluster: &mut Cluster, pod| {
+        schedule(&info(pod), cluster.snapshot(), &Profile::default(), &mut search())
+    };
+    assert_eq!(decision(&mut cluster, pod.clone()).node(), Some("b"));
+    pod.status.get_or_insert_default().nominated_node_name = Some("gone".to_owned());
+    assert_eq!(decision(&mut cluster, pod).node(), Some("a"));
+}
+
+#[test]
+fn room_that_is_made_for_a_pod_is_not_taken_by_less_important_ones() {
+    let mut cluster = cluster(vec![plain_node("a")]);
+    let with = |name: &str, priority: i32| {
+        let mut pod = asking(name, "3");
+        pod.spec.get_or_insert_default().priority = Some(priority);
+        info(pod)
+    };
+    let decision = |cluster: &mut Cluster, pod: &PodInfo| {
+        schedule(pod, cluster.snapshot(), &Profile::default(), &mut search())
+    };
+    cluster.nominate(&with("claims", 5), Some("a"));
+    assert_eq!(
+        message(decision(&mut cluster, &with("p", 5))),
+        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+         1 No preemption victims found for incoming pod."
+    );
+    assert_eq!(decision(&mut cluster, &with("p", 6)).node(), Some("a"));
+    assert_eq!(decision(&mut cluster, &with("claims", 5)).node(), Some("a"));
+    cluster.nominate(&with("claims", 5), None);
+    assert_eq!(decision(&mut cluster, &with("p", 5)).node(), Some("a"));
 }
 
 #[test]
 fn assumed_pods_end_by_confirmation_failure_or_time() {
     let now = SystemClock.monotonic();
-    let mut cluster = Cluster::default();
-    cluster.set_node(&Arc::new(plain_node("a")));
-    let cpu = |cluster: &mut Cluster| cluster.snapshot().nodes()[0].requested.cpu;
-    cluster.assume(&asking("p", "1"), "a");
+    let mut cluster = cluster(vec![plain_node("a")]);
+    let cpu = |cluster: &mut Cluster| cluster.snapshot().node_at(0).requested.cpu;
+    let pod = info(asking("p", "1"));
+    cluster.assume(&pod, "a");
     assert_eq!(cpu(&mut cluster), 1000);
-    assert!(cluster.forget("p"));
+    assert!(cluster.forget("p").is_some());
     assert_eq!(cpu(&mut cluster), 0);
 
-    cluster.assume(&asking("p", "1"), "a");
+    cluster.assume(&pod, "a");
     cluster.bound("p", now);
     cluster.expire(now + std::time::Duration::from_secs(59));
     assert_eq!(cpu(&mut cluster), 1000);
     cluster.expire(now + std::time::Duration::from_secs(60));
     assert_eq!(cpu(&mut cluster), 0);
 
-    cluster.assume(&asking("p", "1"), "a");
-    let mut confirmed = asking("p", "1");
-    confirmed.spec.get_or_insert_default().node_name = Some("a".into());
-    cluster.set_pod(&confirmed);
-    assert!(!cluster.forget("p"), "a pod that the caches show is not forgotten");
+    cluster.assume(&pod, "a");
+    cluster.set_pod(&on_node(asking("p", "1"), "a"));
+    assert!(cluster.forget("p").is_none(), "a pod that the caches show is not forgotten");
     cluster.expire(now + std::time::Duration::from_secs(600));
     assert_eq!(cpu(&mut cluster), 1000);
 }
@@ -117,17 +165,16 @@ fn assumed_pods_end_by_confirmation_failure_or_time() {
 #[test]
 fn a_node_that_comes_after_its_pods_counts_them() {
     let mut cluster = Cluster::default();
-    let mut pod = asking("p", "1");
-    pod.spec.get_or_insert_default().node_name = Some("a".into());
-    cluster.set_pod(&pod);
-    cluster.set_node(&Arc::new(plain_node("a")));
-    assert_eq!(cluster.snapshot().nodes()[0].requested.cpu, 1000);
+    cluster.set_pod(&on_node(asking("p", "1"), "a"));
+    cluster.set_node(&std::sync::Arc::new(plain_node("a")));
+    assert_eq!(cluster.snapshot().node_at(0).requested.cpu, 1000);
     cluster.remove_node("a");
-    assert!(cluster.snapshot().nodes().is_empty());
-    cluster.set_node(&Arc::new(plain_node("a")));
-    assert_eq!(cluster.snapshot().nodes()[0].pods, 1);
+    assert!(cluster.snapshot().is_empty());
+    cluster.set_node(&std::sync::Arc::new(plain_node("a")));
+    assert_eq!(cluster.snapshot().node_at(0).pods.len(), 1);
     cluster.remove_pod("p");
-    assert_eq!((cluster.snapshot().nodes()[0].pods, cluster.snapshot().nodes()[0].requested.cpu), (0, 0));
+    let node = cluster.snapshot().node_at(0);
+    assert_eq!((node.pods.len(), node.requested.cpu), (0, 0));
 }
 
 #[derive(Clone, Debug)]
@@ -154,10 +201,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #[test]
     fn no_node_is_ever_overcommitted(steps in steps()) {
-        let (plugins, mut search, mut cluster) = (Plugins::default(), search(), Cluster::default());
-        for number in 0..4 {
-            cluster.set_node(&Arc::new(plain_node(&format!("n{number}"))));
-        }
+        let (profile, mut search) = (Profile::default(), search());
+        let mut cluster = cluster((0..4).map(|number| plain_node(&format!("n{number}"))).collect());
         let mut here: Vec<String> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
@@ -168,8 +213,8 @@ proptest! {
                         "name": "c", "resources": {"requests": requests},
                         "ports": ports.into_iter().collect::<Vec<_>>(),
                     });
-                    let pod = pod_json(&format!("p{number}"), json!({"containers": [container]}));
-                    if let Decision::Node(node) = schedule(&pod, cluster.snapshot(), &plugins, &mut search) {
+                    let pod = pod_info(&format!("p{number}"), json!({"containers": [container]}));
+                    if let Decision::Node(node) = schedule(&pod, cluster.snapshot(), &profile, &mut search) {
                         cluster.assume(&pod, &node);
                         here.push(format!("p{number}"));
                     }
@@ -177,19 +222,21 @@ proptest! {
                 Step::Leave(_) | Step::BindingFails(_) if here.is_empty() => {}
                 Step::Leave(which) => {
                     let uid = here.swap_remove(which % here.len());
-                    prop_assert!(cluster.remove_pod(&uid));
+                    prop_assert!(cluster.remove_pod(&uid).is_some());
                 }
                 Step::BindingFails(which) => {
                     let uid = here.swap_remove(which % here.len());
-                    prop_assert!(cluster.forget(&uid));
+                    prop_assert!(cluster.forget(&uid).is_some());
                 }
                 Step::NodeGoes(which) => cluster.remove_node(&format!("n{which}")),
-                Step::NodeComes(which) => cluster.set_node(&Arc::new(plain_node(&format!("n{which}")))),
+                Step::NodeComes(which) => {
+                    cluster.set_node(&std::sync::Arc::new(plain_node(&format!("n{which}"))));
+                }
             }
             for node in cluster.snapshot().nodes() {
                 prop_assert!(node.requested.cpu <= node.allocatable.cpu);
                 prop_assert!(node.requested.memory <= node.allocatable.memory);
-                prop_assert!(node.pods <= node.max_pods);
+                prop_assert!(node.pod_count() <= node.max_pods);
                 prop_assert!(node.ports.values().all(|count| *count == 1));
             }
         }
@@ -197,7 +244,8 @@ proptest! {
             cluster.remove_pod(&uid);
         }
         for node in cluster.snapshot().nodes() {
-            prop_assert_eq!((node.pods, node.requested.cpu, node.requested.memory, node.ports.len()), (0, 0, 0, 0));
+            let taken = (node.pod_count(), node.requested.cpu, node.requested.memory, node.ports.len());
+            prop_assert_eq!(taken, (0, 0, 0, 0));
         }
     }
 }

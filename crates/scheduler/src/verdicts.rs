@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::ObjectKey;
 use parking_lot::Mutex;
 
-use crate::schedule::Diagnosis;
+use crate::diagnosis::Diagnosis;
 
 const KEPT: usize = 256;
 

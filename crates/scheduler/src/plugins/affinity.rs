@@ -1,115 +1,123 @@
-//! Nodes that a pod asks for or prefers by their labels.
+//! Nodes that a pod, or the administrator for all pods, asks for or prefers.
 
-use api::LabelSelector;
-use api::selector::{Requirement, Test};
-use api::types::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use std::sync::Arc;
 
-use super::{ClusterEvent, Filter, Reasons, Score, stretch};
-use crate::snapshot::NodeState;
+use api::types::core::v1::{NodeAffinity as Affinity, Pod, PreferredSchedulingTerm};
+
+use super::{Filter, Plugin, Prepared, Roles, Score, stretch};
+use crate::events::{Event, Kinds};
+use crate::node_selector::{Required, Term, Terms};
+use crate::objection::Objection;
+use crate::pod::PodInfo;
+use crate::snapshot::{NodeInfo, Snapshot};
 
 /// Only nodes that match the pod's node selector and required affinity; rather
 /// those that match its preferred affinity.
-pub(super) struct NodeAffinity;
-
-/// A term: all of its requirements must hold. A term that asks for nothing, or
-/// for what cannot be understood, matches no node.
-pub(super) struct Term {
-    labels: LabelSelector,
-    /// Tests of the node's name.
-    names: Vec<Test>,
+pub(super) struct NodeAffinity {
+    /// What the administrator requires of the nodes of every pod.
+    added: Option<Terms>,
+    /// What the administrator prefers.
+    added_preferences: Vec<(i64, Term)>,
 }
 
-/// What a pod requires.
-pub(super) struct Required {
-    selector: LabelSelector,
-    /// One of these must match; `None`: no affinity.
-    terms: Option<Vec<Term>>,
+/// `NodeAffinityArgs`.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Args {
+    added_affinity: Option<Affinity>,
 }
 
-impl Filter for NodeAffinity {
+impl Plugin for NodeAffinity {
     const NAME: &'static str = "NodeAffinity";
-    const UNBLOCKED_BY: &'static [ClusterEvent] = &[ClusterEvent::NodeAdded, ClusterEvent::NodeLabels];
-    type Facts = Required;
+    const HEEDS: Kinds = Kinds::NODE_MADE;
+    type Args = Args;
 
-    fn facts(pod: &Pod) -> Option<Required> {
-        let spec = pod.spec.as_ref()?;
-        let selector = LabelSelector::from_map(spec.node_selector.iter().flatten());
-        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let required =
-            affinity.and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
-        let terms = required.map(|required| required.node_selector_terms.iter().map(term).collect());
-        (!selector.is_everything() || terms.is_some()).then_some(Required { selector, terms })
+    fn new(args: Args) -> Result<Self, String> {
+        let affinity = args.added_affinity.unwrap_or_default();
+        let required = affinity.required_during_scheduling_ignored_during_execution;
+        if required.as_ref().is_some_and(|one| one.node_selector_terms.is_empty()) {
+            return Err(
+                "addedAffinity requires nothing: give it a node selector term, or leave it out".to_owned()
+            );
+        }
+        Ok(Self {
+            added: required.as_ref().map(Terms::new),
+            added_preferences: weighted(
+                affinity.preferred_during_scheduling_ignored_during_execution.as_deref(),
+            ),
+        })
     }
 
-    fn check(required: &Required, node: &NodeState) -> Reasons {
-        let selected = required.selector.matches(&node.node.metadata.labels);
-        let any = |terms: &Vec<Term>| terms.iter().any(|term| term.matches(node));
-        if selected && required.terms.as_ref().is_none_or(any) {
-            Vec::new()
-        } else {
-            vec!["node(s) didn't match Pod's node affinity/selector".into()]
+    fn roles(self: Arc<Self>) -> Roles {
+        Roles::default().filtering(&self).scoring(&self)
+    }
+
+    fn is_helped_by(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+        let required = Required::of(&pod.pod);
+        let fits = |node: &NodeInfo| {
+            self.added.as_ref().is_none_or(|added| added.matches(node))
+                && required.as_ref().is_none_or(|required| required.matches(node))
+        };
+        match event {
+            Event::NodeAdded(node) => fits(node),
+            Event::NodeChanged { old, new } => !fits(old) && fits(new),
+            _ => false,
         }
     }
 }
 
-impl Score for NodeAffinity {
-    const NAME: &'static str = "NodeAffinity";
-    type Facts = Vec<(i64, Term)>;
+impl Filter for NodeAffinity {
+    type Facts = Option<Required>;
+    const IS_LOCAL: bool = true;
 
-    fn facts(pod: &Pod) -> Option<Vec<(i64, Term)>> {
-        let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
-        let preferred = affinity.preferred_during_scheduling_ignored_during_execution.as_ref()?;
-        Some(preferred.iter().map(|one| (i64::from(one.weight), term(&one.preference))).collect())
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Option<Required>> {
+        let Some(required) = Required::of(&pod.pod) else {
+            return if self.added.is_none() { Prepared::Indifferent } else { Prepared::Facts(None) };
+        };
+        match required.names() {
+            None => Prepared::Facts(Some(required)),
+            Some(names) if names.is_empty() => {
+                Prepared::Refused(Objection::lasting("pod affinity terms conflict"))
+            }
+            Some(names) => Prepared::Only(names, Some(required)),
+        }
     }
 
-    fn score(preferred: &Vec<(i64, Term)>, node: &NodeState) -> i64 {
+    fn check(&self, required: &Option<Required>, node: &NodeInfo) -> Result<(), Objection> {
+        if self.added.as_ref().is_some_and(|added| !added.matches(node)) {
+            return Err(Objection::lasting("node(s) didn't match scheduler-enforced node affinity"));
+        }
+        if required.as_ref().is_some_and(|required| !required.matches(node)) {
+            return Err(Objection::lasting("node(s) didn't match Pod's node affinity/selector"));
+        }
+        Ok(())
+    }
+}
+
+impl Score for NodeAffinity {
+    type Facts = Vec<(i64, Term)>;
+    const IS_LOCAL: bool = true;
+
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot, _: &[&NodeInfo]) -> Option<Vec<(i64, Term)>> {
+        let mut preferred = weighted(preferences(&pod.pod));
+        preferred.extend(self.added_preferences.iter().cloned());
+        (!preferred.is_empty()).then_some(preferred)
+    }
+
+    fn score(&self, preferred: &Vec<(i64, Term)>, node: &NodeInfo) -> i64 {
         preferred.iter().filter(|(_, term)| term.matches(node)).map(|(weight, _)| weight).sum()
     }
 
-    fn normalize(scores: &mut [i64]) {
+    fn normalize(&self, scores: &mut [i64]) {
         stretch(scores, false);
     }
 }
 
-impl Term {
-    fn matches(&self, node: &NodeState) -> bool {
-        let name = |test: &Test| match test {
-            Test::In(names) => names.contains(&node.name),
-            Test::NotIn(names) => !names.contains(&node.name),
-            _ => false,
-        };
-        self.labels.matches(&node.node.metadata.labels) && self.names.iter().all(name)
-    }
+fn preferences(pod: &Pod) -> Option<&[PreferredSchedulingTerm]> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    affinity.preferred_during_scheduling_ignored_during_execution.as_deref()
 }
 
-fn term(term: &NodeSelectorTerm) -> Term {
-    understand(term).unwrap_or(Term { labels: LabelSelector::nothing(), names: Vec::new() })
-}
-
-fn understand(term: &NodeSelectorTerm) -> Option<Term> {
-    let labels = term.match_expressions.iter().flatten();
-    let labels: Vec<Requirement> = labels
-        .map(|one| Some(Requirement { key: one.key.clone(), test: test(one)? }))
-        .collect::<Option<_>>()?;
-    let fields = term.match_fields.iter().flatten();
-    let names: Vec<Test> =
-        fields.map(|one| test(one).filter(|_| one.key == "metadata.name")).collect::<Option<_>>()?;
-    if labels.is_empty() && names.is_empty() {
-        return None;
-    }
-    Some(Term { labels: LabelSelector::from_requirements(labels), names })
-}
-
-fn test(requirement: &NodeSelectorRequirement) -> Option<Test> {
-    let values = requirement.values.clone().unwrap_or_default();
-    let number = || values.first()?.parse().ok();
-    Some(match requirement.operator.as_str() {
-        "In" => Test::In(values),
-        "NotIn" => Test::NotIn(values),
-        "Exists" => Test::Exists,
-        "DoesNotExist" => Test::DoesNotExist,
-        "Gt" => Test::Greater(number()?),
-        "Lt" => Test::Less(number()?),
-        _ => return None,
-    })
+fn weighted(terms: Option<&[PreferredSchedulingTerm]>) -> Vec<(i64, Term)> {
+    terms.into_iter().flatten().map(|one| (i64::from(one.weight), Term::new(&one.preference))).collect()
 }

@@ -1,51 +1,101 @@
 //! A node asked for by name, and nodes closed to new pods.
 
+use std::sync::Arc;
+
 use api::types::core::v1::{Pod, Taint};
 
 use super::taints::{NO_SCHEDULE, is_tolerated, tolerations};
-use super::{ClusterEvent, Filter, Reasons};
-use crate::snapshot::NodeState;
+use super::{Filter, NoArgs, Plugin, Prepared, Roles};
+use crate::events::{Event, Kinds};
+use crate::objection::Objection;
+use crate::pod::PodInfo;
+use crate::snapshot::{NodeInfo, Snapshot};
 
 /// Only the node that the pod names.
 pub(super) struct NodeName;
 
-impl Filter for NodeName {
+impl Plugin for NodeName {
     const NAME: &'static str = "NodeName";
-    const UNBLOCKED_BY: &'static [ClusterEvent] = &[ClusterEvent::NodeAdded];
-    type Facts = String;
+    const HEEDS: Kinds = Kinds::NODE_ADDED;
+    type Args = NoArgs;
 
-    fn facts(pod: &Pod) -> Option<String> {
-        pod.spec.as_ref()?.node_name.clone().filter(|name| !name.is_empty())
+    fn new(_: NoArgs) -> Result<Self, String> {
+        Ok(Self)
     }
 
-    fn check(name: &String, node: &NodeState) -> Reasons {
-        if *name == node.name {
-            Vec::new()
-        } else {
-            vec!["node(s) didn't match the requested node name".into()]
+    fn roles(self: Arc<Self>) -> Roles {
+        Roles::default().filtering(&self)
+    }
+
+    fn is_helped_by(&self, _: &PodInfo, _: &Event<'_>) -> bool {
+        true
+    }
+}
+
+impl Filter for NodeName {
+    type Facts = String;
+    const IS_LOCAL: bool = true;
+
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<String> {
+        pod.node().map_or(Prepared::Indifferent, |name| Prepared::Facts(name.to_owned()))
+    }
+
+    fn check(&self, name: &String, node: &NodeInfo) -> Result<(), Objection> {
+        if **name == *node.name {
+            return Ok(());
         }
+        Err(Objection::lasting("node(s) didn't match the requested node name"))
     }
 }
 
 /// No node that was closed, unless the pod tolerates that.
 pub(super) struct NodeUnschedulable;
 
-impl Filter for NodeUnschedulable {
+impl Plugin for NodeUnschedulable {
     const NAME: &'static str = "NodeUnschedulable";
-    const UNBLOCKED_BY: &'static [ClusterEvent] = &[ClusterEvent::NodeAdded, ClusterEvent::NodeTaints];
+    const HEEDS: Kinds = Kinds::NODE_MADE.with(Kinds::WAITING);
+    type Args = NoArgs;
+
+    fn new(_: NoArgs) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn roles(self: Arc<Self>) -> Roles {
+        Roles::default().filtering(&self)
+    }
+
+    fn is_helped_by(&self, _: &PodInfo, event: &Event<'_>) -> bool {
+        match event {
+            Event::NodeAdded(node) => !is_closed(node),
+            Event::NodeChanged { old, new } => is_closed(old) && !is_closed(new),
+            Event::Waiting { new, .. } => tolerates_closed(&new.pod),
+            _ => false,
+        }
+    }
+}
+
+impl Filter for NodeUnschedulable {
     type Facts = ();
+    const IS_LOCAL: bool = true;
 
-    fn facts(pod: &Pod) -> Option<()> {
-        let closed = Taint {
-            key: "node.kubernetes.io/unschedulable".to_owned(),
-            effect: NO_SCHEDULE.to_owned(),
-            ..Taint::default()
-        };
-        (!is_tolerated(&closed, tolerations(pod))).then_some(())
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<()> {
+        if tolerates_closed(&pod.pod) { Prepared::Indifferent } else { Prepared::Facts(()) }
     }
 
-    fn check((): &(), node: &NodeState) -> Reasons {
-        let is_closed = node.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-        if is_closed { vec!["node(s) were unschedulable".into()] } else { Vec::new() }
+    fn check(&self, (): &(), node: &NodeInfo) -> Result<(), Objection> {
+        if is_closed(node) { Err(Objection::lasting("node(s) were unschedulable")) } else { Ok(()) }
     }
+}
+
+fn is_closed(node: &NodeInfo) -> bool {
+    node.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+}
+
+fn tolerates_closed(pod: &Pod) -> bool {
+    let closed = Taint {
+        key: "node.kubernetes.io/unschedulable".to_owned(),
+        effect: NO_SCHEDULE.to_owned(),
+        ..Taint::default()
+    };
+    is_tolerated(&closed, tolerations(pod))
 }

@@ -1,27 +1,54 @@
 //! Ports of the node: one pod each.
 
-use api::types::core::v1::Pod;
+use std::sync::Arc;
 
-use super::{ClusterEvent, Filter, Reasons};
-use crate::snapshot::{HostPort, NodeState, host_ports};
+use super::{Filter, NoArgs, Plugin, Prepared, Roles};
+use crate::events::{Event, Kinds};
+use crate::objection::Objection;
+use crate::pod::{HostPort, PodInfo};
+use crate::snapshot::{NodeInfo, Snapshot};
 
 /// Only nodes on which the pod's host ports are free.
 pub(super) struct NodePorts;
 
-impl Filter for NodePorts {
+impl Plugin for NodePorts {
     const NAME: &'static str = "NodePorts";
-    const UNBLOCKED_BY: &'static [ClusterEvent] = &[ClusterEvent::NodeAdded, ClusterEvent::PodRemoved];
-    type Facts = Vec<HostPort>;
+    const HEEDS: Kinds = Kinds::NODE_ADDED.with(Kinds::POD_REMOVED);
+    type Args = NoArgs;
 
-    fn facts(pod: &Pod) -> Option<Vec<HostPort>> {
-        Some(host_ports(pod)).filter(|ports| !ports.is_empty())
+    fn new(_: NoArgs) -> Result<Self, String> {
+        Ok(Self)
     }
 
-    fn check(wanted: &Vec<HostPort>, node: &NodeState) -> Reasons {
-        if wanted.iter().any(|wanted| node.ports.keys().any(|taken| taken.conflicts(wanted))) {
-            vec!["node(s) didn't have free ports for the requested pod ports".into()]
-        } else {
-            Vec::new()
+    fn roles(self: Arc<Self>) -> Roles {
+        Roles::default().filtering(&self)
+    }
+
+    fn is_helped_by(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+        match event {
+            Event::NodeAdded(_) => true,
+            Event::PodRemoved(gone) => conflict(&pod.ports, gone.ports.iter()),
+            _ => false,
         }
     }
+}
+
+impl Filter for NodePorts {
+    type Facts = Vec<HostPort>;
+    const IS_LOCAL: bool = true;
+
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Vec<HostPort>> {
+        if pod.ports.is_empty() { Prepared::Indifferent } else { Prepared::Facts(pod.ports.clone()) }
+    }
+
+    fn check(&self, wanted: &Vec<HostPort>, node: &NodeInfo) -> Result<(), Objection> {
+        if conflict(wanted, node.ports.keys()) {
+            return Err(Objection::passing("node(s) didn't have free ports for the requested pod ports"));
+        }
+        Ok(())
+    }
+}
+
+fn conflict<'a>(wanted: &[HostPort], mut taken: impl Iterator<Item = &'a HostPort>) -> bool {
+    taken.any(|taken| wanted.iter().any(|wanted| taken.conflicts(wanted)))
 }

@@ -1,9 +1,14 @@
 //! Taints of nodes and tolerations of pods.
 
+use std::sync::Arc;
+
 use api::types::core::v1::{Pod, Taint, Toleration};
 
-use super::{ClusterEvent, Filter, Reasons, Score, stretch};
-use crate::snapshot::NodeState;
+use super::{Filter, NoArgs, Plugin, Prepared, Roles, Score, stretch};
+use crate::events::{Event, Kinds};
+use crate::objection::Objection;
+use crate::pod::PodInfo;
+use crate::snapshot::{NodeInfo, Snapshot};
 
 pub(super) const NO_SCHEDULE: &str = "NoSchedule";
 const NO_EXECUTE: &str = "NoExecute";
@@ -12,48 +17,75 @@ const PREFER_NO_SCHEDULE: &str = "PreferNoSchedule";
 /// Keeps pods from nodes whose taints they do not tolerate.
 pub(super) struct TaintToleration;
 
-impl Filter for TaintToleration {
+impl Plugin for TaintToleration {
     const NAME: &'static str = "TaintToleration";
-    const UNBLOCKED_BY: &'static [ClusterEvent] = &[ClusterEvent::NodeAdded, ClusterEvent::NodeTaints];
-    type Facts = Vec<Toleration>;
+    const HEEDS: Kinds = Kinds::NODE_MADE.with(Kinds::WAITING);
+    type Args = NoArgs;
 
-    fn facts(pod: &Pod) -> Option<Vec<Toleration>> {
-        Some(tolerations(pod).to_vec())
+    fn new(_: NoArgs) -> Result<Self, String> {
+        Ok(Self)
     }
 
-    fn check(tolerations: &Vec<Toleration>, node: &NodeState) -> Reasons {
-        let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE);
-        if taints(node).filter(forbids).all(|taint| is_tolerated(taint, tolerations)) {
-            Vec::new()
-        } else {
-            vec!["node(s) had untolerated taint(s)".into()]
+    fn roles(self: Arc<Self>) -> Roles {
+        Roles::default().filtering(&self).scoring(&self)
+    }
+
+    fn is_helped_by(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+        let keeps_out = |node: &NodeInfo| is_kept_out(node, tolerations(&pod.pod));
+        match event {
+            Event::NodeAdded(node) => !keeps_out(node),
+            Event::NodeChanged { old, new } => keeps_out(old) && !keeps_out(new),
+            Event::Waiting { old, new } => tolerations(&old.pod).len() != tolerations(&new.pod).len(),
+            _ => false,
         }
     }
 }
 
-impl Score for TaintToleration {
-    const NAME: &'static str = "TaintToleration";
+impl Filter for TaintToleration {
     type Facts = Vec<Toleration>;
+    const IS_LOCAL: bool = true;
 
-    fn facts(pod: &Pod) -> Option<Vec<Toleration>> {
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Vec<Toleration>> {
+        Prepared::Facts(tolerations(&pod.pod).to_vec())
+    }
+
+    fn check(&self, tolerations: &Vec<Toleration>, node: &NodeInfo) -> Result<(), Objection> {
+        if is_kept_out(node, tolerations) {
+            return Err(Objection::lasting("node(s) had untolerated taint(s)"));
+        }
+        Ok(())
+    }
+}
+
+impl Score for TaintToleration {
+    type Facts = Vec<Toleration>;
+    const IS_LOCAL: bool = true;
+
+    fn prepare(&self, pod: &PodInfo, _: &Snapshot, _: &[&NodeInfo]) -> Option<Vec<Toleration>> {
         let matters = |toleration: &&Toleration| {
             matches!(toleration.effect.as_deref().unwrap_or_default(), "" | PREFER_NO_SCHEDULE)
         };
-        Some(tolerations(pod).iter().filter(matters).cloned().collect())
+        Some(tolerations(&pod.pod).iter().filter(matters).cloned().collect())
     }
 
-    fn score(tolerations: &Vec<Toleration>, node: &NodeState) -> i64 {
+    fn score(&self, tolerations: &Vec<Toleration>, node: &NodeInfo) -> i64 {
         let prefers_not =
             |taint: &&Taint| taint.effect == PREFER_NO_SCHEDULE && !is_tolerated(taint, tolerations);
         i64::try_from(taints(node).filter(prefers_not).count()).unwrap_or(i64::MAX)
     }
 
-    fn normalize(scores: &mut [i64]) {
+    fn normalize(&self, scores: &mut [i64]) {
         stretch(scores, true);
     }
 }
 
-fn taints(node: &NodeState) -> impl Iterator<Item = &Taint> {
+/// Whether a taint of a node forbids it to a pod with these tolerations.
+pub(super) fn is_kept_out(node: &NodeInfo, tolerations: &[Toleration]) -> bool {
+    let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE);
+    taints(node).filter(forbids).any(|taint| !is_tolerated(taint, tolerations))
+}
+
+fn taints(node: &NodeInfo) -> impl Iterator<Item = &Taint> {
     node.node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
 }
 
@@ -66,10 +98,10 @@ pub(super) fn is_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    if set(&toleration.effect).is_some_and(|effect| effect != taint.effect)
-        || set(&toleration.key).is_some_and(|key| key != taint.key)
-    {
+    let differs = |asked: &Option<String>, has: &str| {
+        asked.as_deref().is_some_and(|asked| !asked.is_empty() && asked != has)
+    };
+    if differs(&toleration.effect, &taint.effect) || differs(&toleration.key, &taint.key) {
         return false;
     }
     let (asked, has) =

@@ -1,0 +1,142 @@
+//! A scheduler by name: the plugins that decide for its pods.
+
+use std::sync::Arc;
+
+use crate::config::DEFAULT_SCHEDULER;
+use crate::events::{Event, Kinds};
+use crate::plugins::table::{self, Hints, Made};
+use crate::plugins::{AnyFilter, AnyScore};
+use crate::pod::PodInfo;
+use crate::preemption::Preemption;
+
+/// A set of plugins, by their places in a profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluginSet(u64);
+
+impl PluginSet {
+    /// Adds a plugin.
+    pub const fn insert(&mut self, place: usize) {
+        self.0 |= 1 << place;
+    }
+
+    /// Whether a plugin is in it.
+    #[must_use]
+    pub const fn has(self, place: usize) -> bool {
+        self.0 & (1 << place) != 0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// A filter of a profile.
+pub struct ProfileFilter {
+    /// The plugin's name.
+    pub name: &'static str,
+    /// The plugin's place in the profile.
+    pub place: usize,
+    /// The filter.
+    pub filter: Arc<dyn AnyFilter>,
+}
+
+/// A score of a profile.
+pub struct ProfileScore {
+    /// The plugin's name.
+    pub name: &'static str,
+    /// How much it counts.
+    pub weight: i64,
+    /// The score.
+    pub score: Arc<dyn AnyScore>,
+}
+
+/// The plugins of one scheduler.
+pub struct Profile {
+    /// The name by which pods ask for it.
+    pub name: String,
+    /// In the order in which they are asked; the first objection counts.
+    pub filters: Vec<ProfileFilter>,
+    /// All count.
+    pub scores: Vec<ProfileScore>,
+    /// The share of nodes to find fitting, percent, before the best of them is
+    /// chosen; 0: it depends on their number.
+    pub percentage: usize,
+    /// How room is made; `None`: it is not.
+    pub preemption: Option<Preemption>,
+    hints: Vec<(&'static str, Arc<dyn Hints>)>,
+}
+
+impl Default for Profile {
+    /// What decides where nothing is configured.
+    fn default() -> Self {
+        let mut profile = Self::empty(DEFAULT_SCHEDULER);
+        for entry in table::all() {
+            let made = entry.make(None).expect("defaults make sense");
+            profile.filter_by(&made);
+            profile.score_by(&made, entry.weight);
+        }
+        profile.preemption = Some(Preemption::default());
+        profile
+    }
+}
+
+impl Profile {
+    /// A profile without plugins.
+    #[must_use]
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            filters: Vec::new(),
+            scores: Vec::new(),
+            percentage: 0,
+            preemption: None,
+            hints: Vec::new(),
+        }
+    }
+
+    /// Adds a plugin's filter, if it has one.
+    pub fn filter_by(&mut self, plugin: &Made) {
+        if let Some(filter) = &plugin.roles.filter {
+            let place = self.place(plugin);
+            self.filters.push(ProfileFilter { name: plugin.name, place, filter: Arc::clone(filter) });
+        }
+    }
+
+    /// Adds a plugin's score, if it has one.
+    pub fn score_by(&mut self, plugin: &Made, weight: i64) {
+        if let Some(score) = &plugin.roles.score {
+            self.scores.push(ProfileScore { name: plugin.name, weight, score: Arc::clone(score) });
+        }
+    }
+
+    /// The place of a plugin by name.
+    #[must_use]
+    pub fn place_of(&self, plugin: &str) -> Option<usize> {
+        self.hints.iter().position(|(name, _)| *name == plugin)
+    }
+
+    /// The kinds of events after which pods that these plugins refused might pass.
+    #[must_use]
+    pub fn heeds(&self, refused_by: PluginSet) -> Kinds {
+        let refusing = self.hints.iter().enumerate().filter(|(place, _)| refused_by.has(*place));
+        refusing.fold(Kinds::NONE, |all, (_, (_, hints))| all.with(hints.heeds()))
+    }
+
+    /// Whether a pod that these plugins refused might pass after an event.
+    #[must_use]
+    pub fn is_helped_by(&self, refused_by: PluginSet, pod: &PodInfo, event: &Event<'_>) -> bool {
+        let kind = event.kind();
+        let refusing = self.hints.iter().enumerate().filter(|(place, _)| refused_by.has(*place));
+        let mut heeding = refusing.filter(|(_, (_, hints))| hints.heeds().has(kind));
+        heeding.any(|(_, (_, hints))| hints.is_helped_by(pod, event))
+    }
+
+    fn place(&mut self, plugin: &Made) -> usize {
+        self.place_of(plugin.name).unwrap_or_else(|| {
+            self.hints.push((plugin.name, Arc::clone(&plugin.hints)));
+            self.hints.len() - 1
+        })
+    }
+}
