@@ -77,7 +77,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         authorizer: Arc::clone(&authorizer),
         outward: Arc::clone(&outward),
         converter: Arc::clone(&converter),
-        configuration: admission_configuration(flags)?,
+        configuration: admission_configuration(flags, &choice, shell)?,
     };
     let admission = Chain::new(&choice, &parts);
     let clock = Arc::clone(&shell.clock);
@@ -197,11 +197,13 @@ fn service_addresses(flags: &Flags, cache: &Arc<cache::WatchCache>, shell: &Shel
     )
 }
 
-fn admission_configuration(flags: &Flags) -> anyhow::Result<Configuration> {
-    flags
-        .admission_control_config_file
-        .as_deref()
-        .map_or_else(|| Ok(Configuration::default()), Configuration::load)
+fn admission_configuration(flags: &Flags, choice: &Choice, shell: &Shell) -> anyhow::Result<Configuration> {
+    let configuration = match &flags.admission_control_config_file {
+        Some(path) => Configuration::load(path, &shell.clock)?,
+        None => Configuration::default(),
+    };
+    choice.suits(&configuration)?;
+    Ok(configuration)
 }
 
 async fn listeners(flags: &Flags) -> anyhow::Result<Vec<TcpListener>> {

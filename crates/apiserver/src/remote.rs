@@ -29,7 +29,8 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 const AGENT: &str = concat!("kube-apiserver/", env!("CARGO_PKG_VERSION"));
 /// How often a busy server is asked.
 const ATTEMPTS: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// After how long it is asked again for the first time, as upstream has it.
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -95,6 +96,12 @@ impl RemoteError {
             Self::Credentials { .. } | Self::Request { .. } | Self::Late { .. } => false,
         }
     }
+
+    /// What happened and why, in one line.
+    pub(crate) fn told(&self) -> String {
+        let below = std::error::Error::source(self).map(|source| format!(": {source}"));
+        format!("{self}{}", below.unwrap_or_default())
+    }
 }
 
 /// The server.
@@ -149,9 +156,9 @@ impl Remote {
         answer.unwrap_or_else(|_| Err(RemoteError::Late { url: named(), limit: self.limit }))
     }
 
-    /// Sends JSON, a few times if the server is busy; upstream's back-off.
-    pub(crate) async fn post_again(&self, body: Bytes) -> Result<Bytes, RemoteError> {
-        let mut wait = FIRST_WAIT;
+    /// Sends JSON, a few times if the server is busy, a while after the other; upstream's
+    /// back-off.
+    pub(crate) async fn post_again(&self, body: Bytes, mut wait: Duration) -> Result<Bytes, RemoteError> {
         for _ in 1..ATTEMPTS {
             match self.post(body.clone()).await {
                 Err(error) if error.may_pass() => tokio::time::sleep(wait).await,

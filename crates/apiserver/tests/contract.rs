@@ -67,6 +67,9 @@ fn body_of(kind: &Descriptor) -> Value {
             json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}})
         }
         "MutatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p"}}),
+        "ResourceSlice" => json!({"spec": {
+            "driver": "example.com", "nodeName": "n", "pool": {"name": "n", "resourceSliceCount": 1},
+        }}),
         "StorageClass" => json!({"provisioner": "example.com/p"}),
         "RuntimeClass" => json!({"handler": "h"}),
         "PriorityClass" => json!({"value": 1}),
@@ -75,6 +78,16 @@ fn body_of(kind: &Descriptor) -> Value {
             json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}})
         }
         "CSIDriver" | "CSINode" => json!({"spec": {"drivers": []}}),
+        "CSIStorageCapacity" => json!({"storageClassName": "c"}),
+        "VolumeAttachment" => {
+            json!({"spec": {"attacher": "example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+        }
+        "VolumeAttributesClass" => json!({"driverName": "example.com", "parameters": {"a": "b"}}),
+        "ControllerRevision" => json!({"data": {"spec": {}}, "revision": 1}),
+        "Ingress" => {
+            json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}})
+        }
+        "IngressClass" => json!({"spec": {"controller": "example.com/c"}}),
         "CustomResourceDefinition" => json!({"spec": {
             "group": "example.com", "scope": "Namespaced", "names": {"plural": "xs", "kind": "X"},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],

@@ -2,9 +2,11 @@
 //! `--admission-control-config-file` tells them.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use testkit::{ControlPlane, Rest};
+use testkit::{ControlPlane, Remote, Rest};
 
 use crate::admission::refused;
 
@@ -35,9 +37,13 @@ plugins:
 ";
 
 async fn plane(plugins: &[&str]) -> (ControlPlane, Rest) {
+    plane_told(CONFIGURATION, plugins).await
+}
+
+async fn plane_told(configuration: &str, plugins: &[&str]) -> (ControlPlane, Rest) {
     let flags = |folder: &Path| {
         let path = folder.join("admission.yaml");
-        std::fs::write(&path, CONFIGURATION).expect("write");
+        std::fs::write(&path, configuration).expect("write");
         let enabled = plugins.iter().map(|plugin| format!("--enable-admission-plugins={plugin}"));
         let others = [
             format!("--admission-control-config-file={}", path.display()),
@@ -238,5 +244,51 @@ async fn namespaces_events_services_and_owners() {
     let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
     assert!(message.contains("cannot set an ownerRef on a resource you can't delete: "), "{message}");
     made(&rest, maps, &map("blocks", true)).await;
+    plane.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_judges_images() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let remote = Remote::start(move |path, review| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let told = (path, &review["kind"], &review["apiVersion"], &review["spec"]["namespace"]);
+        let (kind, version) = (json!("ImageReview"), json!("imagepolicy.k8s.io/v1alpha1"));
+        assert_eq!(told, ("/images", &kind, &version, &json!("default")));
+        let status = match review["spec"]["containers"][0]["image"].as_str() {
+            Some("good") => json!({"allowed": true}),
+            Some("broken") => return (500, json!({})),
+            Some("old") => json!({"allowed": false, "reason": "it is too old"}),
+            _ => json!({"allowed": false}),
+        };
+        (200, json!({"kind": kind, "apiVersion": version, "status": status}))
+    })
+    .await
+    .expect("starts");
+    let kubeconfig = remote.kubeconfig("/images").expect("writes");
+    let told = |is_open: bool| {
+        format!(
+            "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n\
+             - name: ImagePolicyWebhook\n  configuration:\n    imagePolicy:\n\
+             \x20     {{kubeConfigFile: {}, retryBackoff: 1, defaultAllow: {is_open}}}\n",
+            kubeconfig.display()
+        )
+    };
+    let pod = |name: &str, image: &str| pod(name, &json!({"containers": [{"name": "c", "image": image}]}));
+    let (mut plane, rest) = plane_told(&told(false), &["ImagePolicyWebhook"]).await;
+    made(&rest, PODS, &pod("a", "good")).await;
+    made(&rest, PODS, &pod("b", "good")).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "a yes is remembered");
+    let denied = "image policy webhook backend denied one or more images: it is too old";
+    let rejected = "one or more images rejected by webhook backend";
+    for (image, why) in [("old", denied), ("other", rejected), ("broken", "answers 500")] {
+        let message = refused(&rest, PODS, pod("c", image), 403).await;
+        assert!(message.starts_with("pods \"c\" is forbidden: ") && message.ends_with(why), "{message}");
+    }
+    plane.stop().await.expect("stops");
+
+    let (mut plane, rest) = plane_told(&told(true), &["ImagePolicyWebhook"]).await;
+    made(&rest, PODS, &pod("c", "broken")).await;
     plane.stop().await.expect("stops");
 }

@@ -25,7 +25,7 @@ pub fn between(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
 }
 
-fn shape_message(rule: &str, examples: &[&str], pattern: &str) -> String {
+pub(crate) fn shape_message(rule: &str, examples: &[&str], pattern: &str) -> String {
     let examples: Vec<String> = examples.iter().map(|one| format!("'{one}', ")).collect();
     if examples.is_empty() {
         format!("{rule} (regex used for validation is '{pattern}')")

@@ -6,13 +6,16 @@
 //! values are errors.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
+use daemon::Clock;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::event_rate_limit::Limits;
+use super::image_policy::ImagePolicy;
 use super::pod_node_selector::NodeSelectors;
 use super::pod_security::Settings as PodSecurity;
 use super::pod_tolerations::Tolerations;
@@ -22,6 +25,7 @@ use super::pod_tolerations::Tolerations;
 pub struct Configuration {
     pub(super) pod_security: PodSecurity,
     pub(super) event_limits: Limits,
+    pub(super) image_policy: Option<ImagePolicy>,
     pub(super) node_selectors: NodeSelectors,
     pub(super) tolerations: Tolerations,
 }
@@ -50,7 +54,7 @@ impl Configuration {
     ///
     /// # Errors
     /// What cannot be read, or makes no sense; with the file and the plugin.
-    pub fn load(path: &Path) -> anyhow::Result<Self> {
+    pub fn load(path: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let read = || -> anyhow::Result<Self> {
             let file: File = from_value(read_yaml(path)?)?;
             ensure!(
@@ -63,14 +67,14 @@ impl Configuration {
             let mut configuration = Self::default();
             for entry in file.plugins {
                 let name = entry.name.clone();
-                configuration.take(entry, directory).with_context(|| format!("plugin {name:?}"))?;
+                configuration.take(entry, directory, clock).with_context(|| format!("plugin {name:?}"))?;
             }
             Ok(configuration)
         };
         read().with_context(|| format!("--admission-control-config-file {}", path.display()))
     }
 
-    fn take(&mut self, entry: Entry, directory: &Path) -> anyhow::Result<()> {
+    fn take(&mut self, entry: Entry, directory: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<()> {
         let value = match (entry.path.as_os_str().is_empty(), entry.configuration) {
             (true, Value::Null) => return Ok(()),
             (true, value) => value,
@@ -79,6 +83,7 @@ impl Configuration {
         };
         match entry.name.as_str() {
             "PodSecurity" => self.pod_security = PodSecurity::read(value)?,
+            "ImagePolicyWebhook" => self.image_policy = Some(ImagePolicy::read(value, directory, clock)?),
             "EventRateLimit" => self.event_limits = Limits::read(value)?,
             "PodNodeSelector" => self.node_selectors = NodeSelectors::read(value)?,
             "PodTolerationRestriction" => self.tolerations = Tolerations::read(value)?,
@@ -118,12 +123,13 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Result<Configuration, String> {
+        let clock: Arc<dyn Clock> = Arc::new(daemon::SystemClock);
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("admission.yaml");
         std::fs::write(&path, text).expect("write");
         let other = "podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: zone=a}\n";
         std::fs::write(directory.path().join("other.yaml"), other).expect("write");
-        Configuration::load(&path).map_err(|error| format!("{error:#}"))
+        Configuration::load(&path, &clock).map_err(|error| format!("{error:#}"))
     }
 
     const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n";

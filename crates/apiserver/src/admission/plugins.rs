@@ -13,11 +13,13 @@ use super::certificates::{
 };
 use super::claim_resize::PersistentVolumeClaimResize;
 use super::configuration::Configuration;
+use super::declared_features::NodeDeclaredFeatureValidator;
 use super::default_classes::DefaultClass;
 use super::default_tolerations::DefaultTolerationSeconds;
 use super::deny_external_ips::DenyServiceExternalIps;
 use super::event_rate_limit::EventRateLimit;
 use super::extended_tolerations::ExtendedResourceToleration;
+use super::image_policy::ImagePolicyWebhook;
 use super::limit_ranger::LimitRanger;
 use super::namespace_exists::NamespaceExists;
 use super::namespace_lifecycle::NamespaceLifecycle;
@@ -87,6 +89,7 @@ enum Behind {
 use Behind::{Gated, Nothing, Registry};
 
 const QUOTA: &str = "ResourceQuota";
+const IMAGE_POLICY: &str = "ImagePolicyWebhook";
 
 /// Name, whether it runs unless it is turned off, and what it is.
 const ALL: [(&str, bool, Behind); 40] = [
@@ -110,7 +113,11 @@ const ALL: [(&str, bool, Behind); 40] = [
     ),
     ("TaintNodesByCondition", true, Behind::Plugin(|_| Box::new(TaintNodesByCondition))),
     ("AlwaysPullImages", false, Behind::Plugin(|_| Box::new(AlwaysPullImages))),
-    ("ImagePolicyWebhook", false, Nothing),
+    (
+        IMAGE_POLICY,
+        false,
+        Behind::Plugin(|parts| Box::new(ImagePolicyWebhook::new(parts.configuration.image_policy.clone()))),
+    ),
     ("PodSecurity", true, Behind::Plugin(|parts| Box::new(PodSecurity::new(parts)))),
     ("PodNodeSelector", false, Behind::Plugin(|parts| Box::new(PodNodeSelector::new(parts)))),
     ("Priority", true, Behind::Plugin(|parts| Box::new(Priority::new(parts.cache())))),
@@ -152,7 +159,11 @@ const ALL: [(&str, bool, Behind); 40] = [
     ("DenyServiceExternalIPs", false, Behind::Plugin(|_| Box::new(DenyServiceExternalIps))),
     ("PodTopologyLabels", true, Behind::Plugin(|parts| Box::new(PodTopologyLabels::new(parts.cache())))),
     ("PodGroupWorkloadExists", true, Gated),
-    ("NodeDeclaredFeatureValidator", true, Nothing),
+    (
+        "NodeDeclaredFeatureValidator",
+        true,
+        Behind::Plugin(|parts| Box::new(NodeDeclaredFeatureValidator::new(parts.cache()))),
+    ),
     ("JobValidation", true, Gated),
     ("PodResizeValidator", true, Behind::Plugin(|parts| Box::new(PodResizeValidator::new(parts.cache())))),
     // These see what the others made of the object.
@@ -177,6 +188,9 @@ pub enum ChoiceError {
     /// A name that only upstream has.
     #[error("--enable-admission-plugins: the admission plugin {0:?} is not part of this server")]
     Absent(String),
+    /// A plugin that works only with a configuration.
+    #[error("the admission plugin {0:?} needs its part of --admission-control-config-file")]
+    Untold(&'static str),
     /// Turned on and off.
     #[error("the admission plugin {0:?} is both enabled and disabled")]
     Both(String),
@@ -209,6 +223,15 @@ impl Choice {
             .iter()
             .filter(|(name, by_itself, _)| (*by_itself || is_in(enabled, name)) && !is_in(disabled, name));
         Ok(Self(runs.map(|(name, _, _)| *name).collect()))
+    }
+
+    /// Whether every chosen plugin knows what it has to.
+    ///
+    /// # Errors
+    /// The plugin that lacks its configuration.
+    pub fn suits(&self, configuration: &Configuration) -> Result<(), ChoiceError> {
+        let is_untold = self.0.contains(IMAGE_POLICY) && configuration.image_policy.is_none();
+        if is_untold { Err(ChoiceError::Untold(IMAGE_POLICY)) } else { Ok(()) }
     }
 
     /// Whether writes are charged to quotas.
@@ -287,9 +310,11 @@ mod tests {
             "the admission plugin \"Priority\" is both enabled and disabled"
         );
         assert_eq!(
-            told(&["ImagePolicyWebhook"], &[]),
-            "--enable-admission-plugins: the admission plugin \"ImagePolicyWebhook\" is not part of this server"
+            told(&["NamespaceAutoProvision"], &[]),
+            "--enable-admission-plugins: the admission plugin \"NamespaceAutoProvision\" is not part of this server"
         );
+        let judged = Choice::new(&names(&[IMAGE_POLICY]), &[]).expect("a choice");
+        assert_eq!(judged.suits(&Configuration::default()), Err(ChoiceError::Untold(IMAGE_POLICY)));
         assert!(!Choice::new(&[], &names(&[QUOTA])).expect("a choice").charges());
     }
 }

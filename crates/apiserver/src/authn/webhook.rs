@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::User;
 use crate::expiring::Expiring;
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{FIRST_WAIT, Remote, RemoteError};
 
 /// How long the server has to answer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -85,7 +85,7 @@ impl TokenWebhook {
             "kind": "TokenReview", "apiVersion": self.api_version, "metadata": {},
             "spec": {"token": token, "audiences": wanted}, "status": {"user": {}},
         });
-        let answer = self.remote.post_again(review.to_string().into()).await?;
+        let answer = self.remote.post_again(review.to_string().into(), FIRST_WAIT).await?;
         let answer: Value =
             serde_json::from_slice(&answer).map_err(|error| WebhookTokenError::Remote(Arc::new(error)))?;
         judge(&answer["status"], wanted, own).map(Arc::new)

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{Attributes, Decision, Verdict, selectors};
 use crate::authn::User;
 use crate::expiring::Expiring;
-use crate::remote::Remote;
+use crate::remote::{FIRST_WAIT, Remote};
 
 /// Answers that are remembered.
 const REMEMBERED: usize = 8192;
@@ -117,11 +117,8 @@ impl AccessWebhook {
             "apiVersion": format!("authorization.k8s.io/{}", self.asking.version),
             "metadata": {}, "spec": spec, "status": {"allowed": false},
         });
-        let answer = self.remote.post_again(review.to_string().into()).await;
-        let answer = answer.map_err(|error| {
-            let below = std::error::Error::source(&error).map(|source| format!(": {source}"));
-            format!("{error}{}", below.unwrap_or_default())
-        })?;
+        let answer = self.remote.post_again(review.to_string().into(), FIRST_WAIT).await;
+        let answer = answer.map_err(|error| error.told())?;
         let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
         if answer["kind"] != "SubjectAccessReview" {
             return Err(format!("the webhook answers with {}", answer["kind"]));

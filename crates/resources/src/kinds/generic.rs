@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::cells::{self, Cells};
 use super::defaults;
+use super::rules::{self, Changed, Rules};
 use crate::{Part, Strategy, metadata, names, tables};
 
 /// A kind that only needs what all kinds need.
@@ -18,9 +19,11 @@ pub(super) struct Generic {
     /// The kind's shape, where it has a status.
     status: Option<StructId>,
     /// Rules of its own.
-    validate: Option<fn(&Object) -> ErrorList>,
+    validate: Option<Rules>,
+    /// Rules of its own for a new object.
+    validate_create: Option<Rules>,
     /// Rules of its own for a change, the new object first.
-    validate_update: Option<fn(Part<'_>, &Object, &Object) -> ErrorList>,
+    validate_update: Option<Changed>,
     creates_on_update: bool,
     needs_version: bool,
 }
@@ -34,6 +37,7 @@ impl Generic {
             name: names::dns_subdomain,
             status: None,
             validate: None,
+            validate_create: None,
             validate_update: None,
             creates_on_update: false,
             needs_version: false,
@@ -67,6 +71,10 @@ impl Strategy for Generic {
 
     fn validate(&self, object: &Object) -> ErrorList {
         self.validate.map_or_else(ErrorList::new, |rules| rules(object))
+    }
+
+    fn validate_create(&self, object: &Object) -> ErrorList {
+        self.validate_create.map_or_else(ErrorList::new, |rules| rules(object))
     }
 
     fn validate_update(&self, part: Part<'_>, new: &Object, old: &Object) -> ErrorList {
@@ -107,49 +115,9 @@ pub(super) fn built_in(group: &str, resource: &str, shape: StructId) -> Generic 
             | ("flowcontrol.apiserver.k8s.io", _)
             | ("resource.k8s.io", "resourceslices" | "deviceclasses")
     ) || group == "admissionregistration.k8s.io";
-    kind.validate = match (group, resource) {
-        ("", "podtemplates") => Some(super::workload::pod_template),
-        ("apps", "statefulsets") => Some(super::workload::stateful_set),
-        ("batch", "cronjobs") => Some(super::job::cron_job),
-        (
-            "admissionregistration.k8s.io",
-            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
-        ) => Some(super::admission::webhooks),
-        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
-            Some(super::admission::validating_policy)
-        }
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
-            Some(super::admission::mutating_policy)
-        }
-        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
-            Some(super::admission::validating_binding)
-        }
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
-            Some(super::admission::mutating_binding)
-        }
-        ("", "limitranges") => Some(super::limits::limit_range),
-        ("", "resourcequotas") => Some(super::limits::resource_quota),
-        ("", "persistentvolumeclaims") => Some(super::claims::claim),
-        ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate),
-        ("networking.k8s.io", "ipaddresses") => Some(super::addresses::ip_address),
-        ("networking.k8s.io", "servicecidrs") => Some(super::addresses::service_cidr),
-        ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class),
-        ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class),
-        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Some(super::flow_control::schema),
-        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Some(super::flow_control::level),
-        _ => None,
-    };
-    kind.validate_update = match (group, resource) {
-        ("apps", "statefulsets") => Some(super::workload::stateful_set_update),
-        ("", "resourcequotas") => Some(super::limits::resource_quota_update),
-        ("", "persistentvolumeclaims") => Some(super::claims::claim_update),
-        ("scheduling.k8s.io", "priorityclasses") => Some(super::priority_class::validate_update),
-        ("networking.k8s.io", "ipaddresses") => Some(super::addresses::ip_address_update),
-        ("networking.k8s.io", "servicecidrs") => Some(super::addresses::service_cidr_update),
-        ("node.k8s.io", "runtimeclasses") => Some(super::classes::runtime_class_update),
-        ("storage.k8s.io", "storageclasses") => Some(super::classes::storage_class_update),
-        _ => None,
-    };
+    kind.validate = rules::by_itself(group, resource);
+    kind.validate_create = rules::when_new(group, resource);
+    kind.validate_update = rules::when_changed(group, resource);
     kind.creates_on_update =
         matches!((group, resource), ("", "limitranges") | ("node.k8s.io", "runtimeclasses"));
     kind.needs_version = matches!(
@@ -175,6 +143,8 @@ fn default(group: &str, resource: &str) -> Option<fn(&mut Object)> {
         ("", "limitranges") => defaults::limit_range,
         ("apps", "statefulsets") => defaults::stateful_set,
         ("batch", "cronjobs") => defaults::cron_job,
+        ("resource.k8s.io", "resourceclaims") => super::devices::default_claim,
+        ("resource.k8s.io", "resourceclaimtemplates") => super::devices::default_template,
         ("storage.k8s.io", "storageclasses") => defaults::storage_class,
         ("storage.k8s.io", "csidrivers") => defaults::csi_driver,
         ("networking.k8s.io", "ingressclasses") => defaults::ingress_class,

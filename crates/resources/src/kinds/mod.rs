@@ -5,6 +5,7 @@
 
 mod addresses;
 mod admission;
+mod api_services;
 mod autoscaler;
 mod cells;
 mod certificates;
@@ -13,18 +14,25 @@ mod classes;
 mod config;
 pub mod custom_resource_definition;
 mod defaults;
+mod devices;
+mod disruption_budgets;
 mod endpoints;
 mod event;
 mod flow_control;
 mod generic;
+mod ingresses;
 mod job;
 mod limits;
 mod namespace;
+mod network_policies;
 mod node;
+mod persistent_volumes;
 pub mod pod;
 mod priority_class;
 mod rbac;
+mod rules;
 pub mod service;
+mod storage;
 mod webhook_client;
 mod workload;
 
@@ -33,6 +41,7 @@ use std::sync::Arc;
 use api::schema::StructId;
 
 use crate::Strategy;
+
 /// The behaviour of a built-in resource.
 pub(crate) fn strategy(group: &str, version: &str, resource: &str, shape: StructId) -> Arc<dyn Strategy> {
     match (group, resource) {

@@ -17,7 +17,7 @@ pub(crate) mod scheduling;
 mod security;
 pub(crate) mod spec;
 mod update;
-mod volumes;
+pub(crate) mod volumes;
 mod warnings;
 pub(crate) use warnings::on_spec as template_warnings;
 

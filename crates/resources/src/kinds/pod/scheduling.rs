@@ -91,7 +91,8 @@ fn weight(term: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// Rules for terms of which a node must meet one (`ValidateNodeSelector`).
+pub(crate) fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let terms = selector.list("nodeSelectorTerms");
     let path = path.child("nodeSelectorTerms");
     if terms.is_empty() {

@@ -79,13 +79,7 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             "ephemeral" if !source.has("volumeClaimTemplate") => {
                 errors.required(&at.child("volumeClaimTemplate"), "");
             }
-            "nfs" => {
-                errors.required_text(source, "server", &at);
-                errors.required_text(source, "path", &at);
-                if !source.text("path").starts_with('/') {
-                    errors.invalid(&at.child("path"), source.text("path"), "must be an absolute path");
-                }
-            }
+            "nfs" => nfs(source, &at, errors),
             "csi" => errors.required_text(source, "driver", &at),
             "image" => {
                 errors.required_text(source, "reference", &at);
@@ -100,7 +94,17 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn host_path(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// Rules for an NFS export.
+pub(crate) fn nfs(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    errors.required_text(source, "server", path);
+    errors.required_text(source, "path", path);
+    if !source.text("path").starts_with('/') {
+        errors.invalid(&path.child("path"), source.text("path"), "must be an absolute path");
+    }
+}
+
+/// Rules for a path of the node.
+pub(crate) fn host_path(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     const TYPES: [&str; 8] =
         ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
     let text = source.text("path");
@@ -203,7 +207,8 @@ fn token_projection(token: &Value, volume: &Path<'_>, path: &Path<'_>, errors: &
     }
 }
 
-pub(super) fn no_backsteps(text: &str, path: &Path<'_>, errors: &mut ErrorList) {
+/// No way up.
+pub(crate) fn no_backsteps(text: &str, path: &Path<'_>, errors: &mut ErrorList) {
     if text.split('/').any(|part| part == "..") {
         errors.invalid(path, text, "must not contain '..'");
     }

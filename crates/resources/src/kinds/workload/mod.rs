@@ -1,17 +1,23 @@
 //! Deployments, replica sets and daemon sets: kinds that keep pods of one
 //! template running.
 
+mod controller_revision;
 mod daemon_set;
 mod deployment;
 mod replica_set;
+mod replication_controller;
 mod stateful_set;
 
 use api::{ErrorList, Object, Path};
 use serde_json::Value;
 
+pub(super) use controller_revision::{
+    controller_revision, controller_revision_update, new_controller_revision,
+};
 pub(super) use daemon_set::DaemonSet;
 pub(super) use deployment::Deployment;
 pub(super) use replica_set::ReplicaSet;
+pub(super) use replication_controller::{replication_controller, replication_controller_update};
 pub(super) use stateful_set::{stateful_set, stateful_set_update};
 
 use super::cells::selector_text;
@@ -64,12 +70,15 @@ fn selected_template(workload: &Object, empty: &str, owner: &str, errors: &mut E
         errors.invalid(&meta.child("labels"), shown, "`selector` does not match template `labels`");
     }
     spec::validate_template(template, &template_path, errors);
-    let pod = template.field("spec");
-    let pod_path = template_path.child("spec");
-    errors.one_of(&pod_path.child("restartPolicy"), pod.text("restartPolicy"), &["Always"]);
+    runs_forever(template.field("spec"), owner, &template_path.child("spec"), errors);
+}
+
+/// A pod that is not to end.
+fn runs_forever(pod: &Value, owner: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    errors.one_of(&path.child("restartPolicy"), pod.text("restartPolicy"), &["Always"]);
     if pod.has("activeDeadlineSeconds") {
         let detail = format!("activeDeadlineSeconds in {owner} is not Supported");
-        errors.forbidden(&pod_path.child("activeDeadlineSeconds"), detail);
+        errors.forbidden(&path.child("activeDeadlineSeconds"), detail);
     }
 }
 
@@ -83,7 +92,7 @@ fn fixed_selector(new: &Object, old: &Object) -> ErrorList {
 }
 
 /// A number or a percentage; gives its value.
-fn int_or_percent(value: &Value, path: &Path<'_>, errors: &mut ErrorList) -> i64 {
+pub(super) fn int_or_percent(value: &Value, path: &Path<'_>, errors: &mut ErrorList) -> i64 {
     if let Some(text) = value.as_str() {
         let found = names::percent(text);
         let bad = !found.is_empty();
@@ -97,7 +106,7 @@ fn int_or_percent(value: &Value, path: &Path<'_>, errors: &mut ErrorList) -> i64
     number
 }
 
-fn at_most_all(value: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn at_most_all(value: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let percent = value.as_str().and_then(|text| text.strip_suffix('%')?.parse::<i64>().ok());
     if percent.is_some_and(|percent| percent > 100) {
         errors.invalid(path, value.clone(), "must not be greater than 100%");
