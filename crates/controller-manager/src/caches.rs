@@ -4,8 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use api::metav1::ObjectMeta;
-use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use api::types::batch::v1::Job;
+use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use api::types::batch::v1::{CronJob, Job};
 use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
 use api::types::core::v1::{
@@ -13,10 +13,12 @@ use api::types::core::v1::{
     ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use api::types::discovery::v1::EndpointSlice;
+use api::types::policy::v1::PodDisruptionBudget;
+use api::types::rbac::v1::ClusterRole;
 use api::types::storage::v1::VolumeAttributesClass;
-use api::{Metadata, metav1};
+use api::{LabelSelector, Metadata, ObjectKey, metav1};
 use client::cached::{Cached, IndexTerms};
-use client::{Cache, Client, Scope};
+use client::{Cache, Change, Client, Scope};
 use reconcile::wiring::controller_of;
 
 /// Index of objects by the uid of their controller; those without one are found
@@ -26,7 +28,7 @@ pub const CONTROLLER: &str = "controller";
 pub const NAMESPACE: &str = "namespace";
 /// Index of pods by node, and of endpoint slices by service.
 pub const TIED_TO: &str = "tied to";
-/// Index of pods that wait to be counted, by the job that controls them.
+/// Index of pods that wait to be counted, by the job that is to let them go.
 pub const TRACKED: &str = "tracked";
 
 /// The namespace of the leases by which nodes say that they live.
@@ -41,10 +43,13 @@ pub struct Caches {
     attributes_classes: Shared<VolumeAttributesClass>,
     bootstrap_tokens: Shared<Secret>,
     claims: Shared<PersistentVolumeClaim>,
+    cluster_roles: Shared<ClusterRole>,
     config_maps: Shared<ConfigMap>,
     controller_revisions: Shared<ControllerRevision>,
+    cron_jobs: Shared<CronJob>,
     daemon_sets: Shared<DaemonSet>,
     deployments: Shared<Deployment>,
+    disruption_budgets: Shared<PodDisruptionBudget>,
     endpoints: Shared<Endpoints>,
     jobs: Shared<Job>,
     leases: Shared<Lease>,
@@ -58,6 +63,7 @@ pub struct Caches {
     services: Shared<Service>,
     signing_requests: Shared<CertificateSigningRequest>,
     slices: Shared<EndpointSlice>,
+    stateful_sets: Shared<StatefulSet>,
     volumes: Shared<PersistentVolume>,
 }
 
@@ -66,6 +72,21 @@ pub struct Caches {
 #[must_use]
 pub fn orphans_in(namespace: &str) -> String {
     format!("none/{namespace}")
+}
+
+/// The keys of those in a namespace that may want an object without controller.
+pub fn adopters<O: Cached, K: Cached>(
+    adopting: &Cache<O>,
+    change: &Change<'_, K>,
+    selector: impl Fn(&O) -> LabelSelector,
+) -> Vec<ObjectKey> {
+    let Some(orphan) = change.new.map(|object| object.metadata()).filter(|one| controller_of(one).is_none())
+    else {
+        return Vec::new();
+    };
+    let candidates = adopting.indexed(NAMESPACE, &change.key.namespace);
+    let selecting = candidates.iter().filter(|one| selector(one).matches(&orphan.labels));
+    selecting.map(|one| ObjectKey::of(&**one)).collect()
 }
 
 fn controller<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
@@ -83,10 +104,7 @@ fn node(pod: &Pod) -> Vec<String> {
 }
 
 fn tracking_job(pod: &Pod) -> Vec<String> {
-    let tracked = pod.metadata.finalizers.iter().flatten().any(|one| one == crate::job::TRACKING);
-    let owner = controller_of(&pod.metadata).filter(|owner| tracked && owner.kind == "Job");
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    owner.map(|owner| format!("{namespace}/{}", owner.name)).into_iter().collect()
+    crate::job::tracking_job(pod).map(|key| key.to_string()).into_iter().collect()
 }
 
 fn service(slice: &EndpointSlice) -> Vec<String> {
@@ -135,6 +153,12 @@ impl Caches {
         self.of(&self.bootstrap_tokens, scope, vec![])
     }
 
+    /// Cluster roles.
+    #[must_use]
+    pub fn cluster_roles(&self) -> Arc<Cache<ClusterRole>> {
+        self.of(&self.cluster_roles, Scope::default(), vec![])
+    }
+
     /// Certificate signing requests.
     #[must_use]
     pub fn signing_requests(&self) -> Arc<Cache<CertificateSigningRequest>> {
@@ -145,6 +169,12 @@ impl Caches {
     #[must_use]
     pub fn controller_revisions(&self) -> Arc<Cache<ControllerRevision>> {
         self.of(&self.controller_revisions, Scope::default(), vec![(CONTROLLER, controller)])
+    }
+
+    /// Cron jobs.
+    #[must_use]
+    pub fn cron_jobs(&self) -> Arc<Cache<CronJob>> {
+        self.of(&self.cron_jobs, Scope::default(), vec![])
     }
 
     /// Daemon sets.
@@ -159,6 +189,12 @@ impl Caches {
         self.of(&self.deployments, Scope::default(), vec![(NAMESPACE, namespace)])
     }
 
+    /// Disruption budgets.
+    #[must_use]
+    pub fn disruption_budgets(&self) -> Arc<Cache<PodDisruptionBudget>> {
+        self.of(&self.disruption_budgets, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
     /// Endpoints.
     #[must_use]
     pub fn endpoints(&self) -> Arc<Cache<Endpoints>> {
@@ -168,7 +204,7 @@ impl Caches {
     /// Jobs.
     #[must_use]
     pub fn jobs(&self) -> Arc<Cache<Job>> {
-        self.of(&self.jobs, Scope::default(), vec![(NAMESPACE, namespace)])
+        self.of(&self.jobs, Scope::default(), vec![(CONTROLLER, controller), (NAMESPACE, namespace)])
     }
 
     /// The leases by which nodes say that they live.
@@ -248,6 +284,12 @@ impl Caches {
     #[must_use]
     pub fn services(&self) -> Arc<Cache<Service>> {
         self.of(&self.services, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Stateful sets.
+    #[must_use]
+    pub fn stateful_sets(&self) -> Arc<Cache<StatefulSet>> {
+        self.of(&self.stateful_sets, Scope::default(), vec![(NAMESPACE, namespace)])
     }
 
     /// Endpoint slices.

@@ -49,14 +49,19 @@ impl Context {
 /// Wires one controller.
 pub type Start = fn(&Context) -> Loop;
 
-/// The controllers, under upstream's names.
+/// The controllers, under upstream's names; one that is several loops has several lines.
 pub const ALL: &[(&str, Start)] = &[
     ("replicaset-controller", crate::replicaset::start),
     ("replicationcontroller-controller", crate::replicaset::start_replication_controllers),
     ("deployment-controller", crate::deployment::start),
     ("daemonset-controller", crate::daemonset::start),
+    ("statefulset-controller", crate::statefulset::start),
     ("job-controller", crate::job::start),
+    ("cronjob-controller", crate::cronjob::start),
+    ("disruption-controller", crate::disruption::start),
+    ("disruption-controller", crate::disruption::start_taking_back),
     ("endpointslice-controller", crate::endpointslice::start),
+    ("endpointslice-mirroring-controller", crate::endpointslice_mirroring::start),
     ("endpoints-controller", crate::endpoints::start),
     ("persistentvolumeclaim-protection-controller", crate::claim_protection::start),
     ("persistentvolume-protection-controller", crate::volume_protection::start),
@@ -66,6 +71,7 @@ pub const ALL: &[(&str, Start)] = &[
     ("garbage-collector-controller", crate::garbage_collector::start),
     ("serviceaccount-controller", crate::service_account::start),
     ("root-ca-certificate-publisher-controller", crate::root_ca::start),
+    ("clusterrole-aggregation-controller", crate::clusterrole_aggregation::start),
     ("node-lifecycle-controller", crate::node_lifecycle::start),
     ("taint-eviction-controller", crate::taint_eviction::start),
     ("node-ipam-controller", crate::node_ipam::start),

@@ -63,6 +63,12 @@ pub struct Flags {
     /// Daemon sets worked on at a time.
     #[arg(long, default_value_t = 2)]
     pub concurrent_daemonset_syncs: usize,
+    /// Stateful sets worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_statefulset_syncs: usize,
+    /// Cron jobs worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_cron_job_syncs: usize,
     /// Jobs worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_job_syncs: usize,
@@ -72,6 +78,12 @@ pub struct Flags {
     /// Services whose slices are worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_service_endpoint_syncs: usize,
+    /// Endpoints that are mirrored at a time.
+    #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
+    /// Addresses of one subset of endpoints that are mirrored at most.
+    #[arg(long, default_value_t = 1000)]
+    pub mirroring_max_endpoints_per_subset: usize,
     /// Namespaces worked on at a time.
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,

@@ -5,17 +5,22 @@
 //! `plan.rs` (pure: what to do) and `tests.rs`. The runtime under them is the
 //! crate `reconcile`. Start reading in [`controllers`], the table of all.
 
+pub mod answers;
 pub mod attributes_class_protection;
 pub mod caches;
 pub mod certificate_approval;
 pub mod certificate_cleaner;
 pub mod certificate_signing;
 pub mod claim_protection;
+pub mod clusterrole_aggregation;
 pub mod controllers;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslice_mirroring;
 pub mod flags;
 pub mod garbage_collector;
 pub mod inventory;
@@ -31,10 +36,12 @@ pub mod pods;
 mod protection;
 pub mod replicaset;
 pub mod resource_quota;
+pub mod revisions;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_pods;
 pub mod signing_requests;
+pub mod statefulset;
 pub mod status;
 pub mod taint_eviction;
 #[cfg(test)]

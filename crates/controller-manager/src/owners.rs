@@ -66,21 +66,62 @@ where
     O: Resource + Metadata<Ty = ObjectMeta>,
     K: Resource + Metadata<Ty = ObjectMeta>,
 {
+    sort_out(owner, |object| selector.matches(&object.metadata().labels), None, candidates)
+}
+
+/// As [`claim`], for objects that a finalizer keeps: adopted ones get it, released ones lose it.
+#[must_use]
+pub fn claim_tracked<O, K>(
+    owner: &O,
+    selector: &LabelSelector,
+    finalizer: &str,
+    candidates: &[Arc<K>],
+) -> Claimed<K>
+where
+    O: Resource + Metadata<Ty = ObjectMeta>,
+    K: Resource + Metadata<Ty = ObjectMeta>,
+{
+    sort_out(owner, |object| selector.matches(&object.metadata().labels), Some(finalizer), candidates)
+}
+
+/// As [`claim`], where it takes more than labels to be selected.
+#[must_use]
+pub fn claim_where<O, K>(owner: &O, selects: impl Fn(&K) -> bool, candidates: &[Arc<K>]) -> Claimed<K>
+where
+    O: Resource + Metadata<Ty = ObjectMeta>,
+    K: Resource + Metadata<Ty = ObjectMeta>,
+{
+    sort_out(owner, selects, None, candidates)
+}
+
+fn sort_out<O, K>(
+    owner: &O,
+    selects: impl Fn(&K) -> bool,
+    finalizer: Option<&str>,
+    candidates: &[Arc<K>],
+) -> Claimed<K>
+where
+    O: Resource + Metadata<Ty = ObjectMeta>,
+    K: Resource + Metadata<Ty = ObjectMeta>,
+{
     let mut claimed = Claimed { objects: Vec::new(), actions: Vec::new() };
     let owner_ends = owner.metadata().deletion_timestamp.is_some();
     for object in candidates {
         let metadata = object.metadata();
-        let selected = selector.matches(&metadata.labels);
+        let selected = selects(object);
         match controller_of(metadata) {
             Some(reference) if reference.uid != uid(owner) => {}
             Some(_) if selected => claimed.objects.push(Arc::clone(object)),
             Some(_) if owner_ends => {}
-            Some(_) => claimed.actions.push(without_owner(&**object, uid(owner))),
+            Some(_) => claimed.actions.push(without_owner(&**object, uid(owner), finalizer)),
             None if !selected || owner_ends || metadata.deletion_timestamp.is_some() => {}
             None => {
                 let mut owners = metadata.owner_references.clone().unwrap_or_default();
                 owners.push(controller_reference(owner));
-                let patch = json!({"metadata": {"ownerReferences": owners}});
+                let mut patch = json!({"metadata": {"ownerReferences": owners}});
+                if let Some(finalizer) = finalizer {
+                    patch["metadata"]["finalizers"] = json!(with_finalizer(metadata, finalizer));
+                }
                 claimed.actions.push(Action::patch_unchanged(&**object, patch));
                 claimed.objects.push(Arc::clone(object));
             }
@@ -89,9 +130,26 @@ where
     claimed
 }
 
-fn without_owner<K: Resource + Metadata<Ty = ObjectMeta>>(object: &K, owner: &str) -> Action {
-    let owners =
-        object.metadata().owner_references.iter().flatten().filter(|reference| reference.uid != owner);
+fn with_finalizer(metadata: &ObjectMeta, finalizer: &str) -> Vec<String> {
+    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
+    if !finalizers.iter().any(|one| one == finalizer) {
+        finalizers.push(finalizer.to_owned());
+    }
+    finalizers
+}
+
+fn without_owner<K>(object: &K, owner: &str, finalizer: Option<&str>) -> Action
+where
+    K: Resource + Metadata<Ty = ObjectMeta>,
+{
+    let metadata = object.metadata();
+    let owners = metadata.owner_references.iter().flatten().filter(|reference| reference.uid != owner);
     let rest: Vec<&OwnerReference> = owners.collect();
-    Action::patch_unchanged(object, json!({"metadata": {"ownerReferences": rest}}))
+    let mut patch = json!({"metadata": {"ownerReferences": rest}});
+    if finalizer.is_some() {
+        let finalizers = metadata.finalizers.iter().flatten();
+        let rest: Vec<&String> = finalizers.filter(|one| Some(one.as_str()) != finalizer).collect();
+        patch["metadata"]["finalizers"] = json!(rest);
+    }
+    Action::patch_unchanged(object, patch)
 }

@@ -25,6 +25,19 @@ where
     Some(Action::patch_status(object, json!({"status": new})))
 }
 
+/// As [`write`], if the object has not changed since it was seen: for statuses that others write too.
+pub fn write_unchanged<K, S>(object: &K, old: Option<&S>, new: &S) -> Option<Action>
+where
+    K: Resource + Metadata<Ty = ObjectMeta>,
+    S: Serialize,
+{
+    let mut action = write(object, old, new)?;
+    if let Action::Patch { patch: client::Patch::Merge(patch), .. } = &mut action {
+        patch["metadata"]["resourceVersion"] = json!(object.metadata().resource_version);
+    }
+    Some(action)
+}
+
 /// Makes a merge patch remove what `new` does not have, at any depth.
 fn remove_missing(old: &Value, new: &mut Value) {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return };

@@ -13,13 +13,12 @@ use std::sync::Arc;
 use api::ObjectKey;
 use api::types::apps::v1::{ControllerRevision, DaemonSet};
 use api::types::core::v1::{Node, Pod};
-use client::{Cache, Change};
-use reconcile::wiring::controller_of;
+use client::Cache;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, NAMESPACE, orphans_in};
+use crate::caches::{CONTROLLER, adopters, orphans_in};
 use crate::controllers::Context;
-use crate::owners;
+use crate::{owners, revisions as history};
 
 /// The loop's caches.
 pub struct DaemonSets {
@@ -35,6 +34,7 @@ pub struct Observed {
     /// Its pods, and those of the namespace that nobody controls.
     pods: Vec<Arc<Pod>>,
     nodes: Vec<Arc<Node>>,
+    /// Its revisions, and those of the namespace that nobody controls.
     revisions: Vec<Arc<ControllerRevision>>,
     /// The revision, whoever's, that has the name of the one to create.
     namesake: Option<Arc<ControllerRevision>>,
@@ -54,7 +54,7 @@ pub fn start(context: &Context) -> Loop {
     Loop::new(reconciler, context.flags.concurrent_daemonset_syncs)
         .own(&sets)
         .owned(&pods, "DaemonSet")
-        .mapped(&pods, move |change| adopters(&by_pod, change))
+        .mapped(&pods, move |change| adopters(&by_pod, change, plan::selector))
         .owned(&revisions, "DaemonSet")
         .mapped(&nodes, move |change| {
             let matters =
@@ -62,16 +62,6 @@ pub fn start(context: &Context) -> Loop {
             let all = if matters { by_node.list() } else { Vec::new() };
             all.iter().map(|set| ObjectKey::of(&**set)).collect()
         })
-}
-
-/// The daemon sets that may want a pod without controller.
-fn adopters(sets: &Cache<DaemonSet>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
-    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
-        return Vec::new();
-    };
-    let candidates = sets.indexed(NAMESPACE, &change.key.namespace);
-    let selecting = candidates.iter().filter(|set| plan::selector(set).matches(&pod.metadata.labels));
-    selecting.map(|set| ObjectKey::of(&**set)).collect()
 }
 
 impl Reconciler for DaemonSets {
@@ -82,8 +72,9 @@ impl Reconciler for DaemonSets {
         let set = self.sets.get_key(key)?;
         let mut pods = self.pods.indexed(CONTROLLER, owners::uid(&*set));
         pods.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
-        let revisions = self.revisions.indexed(CONTROLLER, owners::uid(&*set));
-        let namesake = self.revisions.get(&key.namespace, &revisions::new_name(&set));
+        let mut revisions = self.revisions.indexed(CONTROLLER, owners::uid(&*set));
+        revisions.extend(self.revisions.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+        let namesake = self.revisions.get(&key.namespace, &history::new_name(&*set));
         Some(Observed { set, pods, nodes: self.nodes.list(), revisions, namesake })
     }
 

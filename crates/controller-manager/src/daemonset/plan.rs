@@ -15,6 +15,7 @@ use reconcile::{Action, Announcement, Moment, Plan};
 use super::update::{self, Limits, Step};
 use super::{Observed, revisions, template};
 use crate::deployment::resolve;
+use crate::revisions::current;
 use crate::{nodes, owners, pods, status};
 
 /// Pods created or deleted in one plan.
@@ -72,20 +73,22 @@ pub(super) fn plan(observed: &Observed, moment: &Moment) -> Plan {
         return Plan::default();
     }
     let claimed = owners::claim(set, &selector, &observed.pods);
-    let current = revisions::current(set, &observed.revisions, observed.namesake.as_deref());
+    let history = owners::claim(set, &selector, &observed.revisions);
+    let current = current(set, &history.objects, observed.namesake.as_deref());
     let mut by_node = ByNode::new();
     for pod in &claimed.objects {
         by_node.entry(template::node_of(pod).unwrap_or_default()).or_default().push(Arc::clone(pod));
     }
     by_node.values_mut().for_each(|pods| pods.sort_by_key(age_order));
     let mut plan = Plan::of(claimed.actions);
+    plan.actions.extend(history.actions);
     let writes_revision = !current.actions.is_empty() || current.collision.is_some();
     plan.actions.extend(current.actions);
     let mut sync = Sync { set, hash: current.hash, by_node, moment, plan };
     if !writes_revision {
         // Pods carry the revision's hash: it must be there before them.
         sync.place(&observed.nodes);
-        let cleaning = revisions::clean_up(set, &observed.revisions, &sync.hash, &claimed.objects);
+        let cleaning = revisions::clean_up(set, &history.objects, &sync.hash, &claimed.objects);
         sync.plan.actions.extend(cleaning);
     }
     let told = sync.told(&observed.nodes, current.collision);

@@ -9,7 +9,8 @@ use reconcile::simulation::{Feed, Replica, Simulation, World};
 use reconcile::{Action, Moment, Plan};
 use serde_json::{Value, json};
 
-use super::{Observed, plan, revisions, template};
+use super::{Observed, plan, template};
+use crate::revisions::current;
 use crate::testing::{context, kubelet, node, now, object, pod, running};
 
 fn set(changes: Value) -> DaemonSet {
@@ -26,15 +27,15 @@ fn set(changes: Value) -> DaemonSet {
 }
 
 fn revision(set: &DaemonSet) -> ControllerRevision {
-    let current = revisions::current(set, &[], None);
-    let [Action::Create { object: created, .. }] = &current.actions[..] else {
-        panic!("{:?}", current.actions)
+    let present = current(set, &[], None);
+    let [Action::Create { object: created, .. }] = &present.actions[..] else {
+        panic!("{:?}", present.actions)
     };
     object(created.clone())
 }
 
 fn hash(set: &DaemonSet) -> String {
-    revisions::current(set, &[], None).hash
+    current(set, &[], None).hash
 }
 
 fn owned(name: &str, hash: &str, changes: Value) -> Pod {

@@ -20,7 +20,7 @@ use client::{Cache, Change};
 use reconcile::wiring::controller_of;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, NAMESPACE, orphans_in};
+use crate::caches::{CONTROLLER, adopters, orphans_in};
 use crate::controllers::Context;
 use crate::{owners, pods};
 
@@ -56,18 +56,8 @@ pub fn start(context: &Context) -> Loop {
     Loop::new(reconciler, context.flags.concurrent_deployment_syncs)
         .own(&deployments)
         .owned(&replica_sets, "Deployment")
-        .mapped(&replica_sets, move |change| adopters(&known, change))
+        .mapped(&replica_sets, move |change| adopters(&known, change, plan::selector))
         .mapped(&pods, move |change| recreating(&sets, change))
-}
-
-/// The deployments that may want a replica set without controller.
-fn adopters(deployments: &Cache<Deployment>, change: &Change<'_, ReplicaSet>) -> Vec<ObjectKey> {
-    let Some(set) = change.new.filter(|set| controller_of(&set.metadata).is_none()) else {
-        return Vec::new();
-    };
-    let candidates = deployments.indexed(NAMESPACE, &change.key.namespace);
-    let selecting = candidates.iter().filter(|one| plan::selector(one).matches(&set.metadata.labels));
-    selecting.map(|one| ObjectKey::of(&**one)).collect()
 }
 
 /// The deployment that may wait for the last pod of an old replica set to end.

@@ -9,7 +9,12 @@ pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// A pod's index.
 pub(super) fn of(pod: &Pod) -> Option<i32> {
-    pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
+    pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok().filter(|index| *index >= 0)
+}
+
+/// A pod's index, if it is one of the job's.
+pub(super) fn within(pod: &Pod, completions: i32) -> Option<i32> {
+    of(pod).filter(|index| *index < completions)
 }
 
 /// Reads a status; what cannot be read or is out of range is left out.

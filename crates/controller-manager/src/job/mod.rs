@@ -5,29 +5,42 @@
 //! finalizer keeps it until its uid stands in the job's status, and the uid
 //! stays there until the finalizer is seen to be gone.
 
+mod backoff;
 mod counting;
+mod failure_policy;
 mod indexes;
 mod manage;
+mod per_index;
 mod plan;
+mod success_policy;
 mod template;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::sync::Arc;
 
 use api::ObjectKey;
 use api::types::batch::v1::Job;
 use api::types::core::v1::Pod;
-use client::{Cache, Change};
+use client::Cache;
 use reconcile::wiring::controller_of;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, NAMESPACE, TRACKED, orphans_in};
+use crate::caches::{CONTROLLER, NAMESPACE, TRACKED, adopters, orphans_in};
 use crate::controllers::Context;
 use crate::owners;
 
 /// The finalizer that keeps a pod until it is counted.
 pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+
+/// How a job has ended: `Complete` or `Failed`.
+#[must_use]
+pub fn finished(job: &Job) -> Option<&'static str> {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ends = conditions.filter(|one| one.status == "True");
+    ends.find_map(|one| ["Complete", "Failed"].into_iter().find(|end| one.type_ == *end))
+}
 
 /// The loop's caches.
 pub struct Jobs {
@@ -40,7 +53,7 @@ pub struct Observed {
     job: Option<Arc<Job>>,
     /// Its pods, and those of the namespace that nobody controls.
     pods: Vec<Arc<Pod>>,
-    /// Pods that wait to be counted by a job of this name that is no more.
+    /// Pods that wait to be counted by a job that is no more.
     abandoned: Vec<Arc<Pod>>,
 }
 
@@ -52,17 +65,32 @@ pub fn start(context: &Context) -> Loop {
         Jobs { jobs: Arc::clone(&jobs), pods: Arc::clone(&pods) },
         context.flags.concurrent_job_syncs,
     );
-    control.own(&jobs).owned(&pods, "Job").mapped(&pods, move |change| adopters(&known, change))
+    control
+        .own(&jobs)
+        .mapped(&jobs, |change| {
+            // Pods that it left may name no job.
+            let is_gone = change.new.is_none();
+            is_gone.then(|| ObjectKey::new(change.key.namespace.clone(), "")).into_iter().collect()
+        })
+        .owned(&pods, "Job")
+        .mapped(&pods, move |change| adopters(&known, change, plan::selector))
+        .mapped(&pods, |change| change.new.and_then(|pod| tracking_job(pod)).into_iter().collect())
 }
 
-/// The jobs that may want a pod without controller.
-fn adopters(jobs: &Cache<Job>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
-    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
-        return Vec::new();
+/// The job that is to let a pod go: the one that controls it, or, where nobody does, the one that
+/// its label names. The name is empty where there is no such label.
+pub(crate) fn tracking_job(pod: &Pod) -> Option<ObjectKey> {
+    const NAME: &str = "batch.kubernetes.io/job-name";
+    let namespace = owners::namespace(pod).to_owned();
+    if !counting::is_tracked(pod) {
+        return None;
+    }
+    let Some(owner) = controller_of(&pod.metadata) else {
+        let name = pod.metadata.labels.as_ref().and_then(|labels| labels.get(NAME)).cloned();
+        return Some(ObjectKey::new(namespace, name.unwrap_or_default()));
     };
-    let candidates = jobs.indexed(NAMESPACE, &change.key.namespace);
-    let selecting = candidates.iter().filter(|job| plan::selector(job).matches(&pod.metadata.labels));
-    selecting.map(|job| ObjectKey::of(&**job)).collect()
+    let is_job = owner.kind == "Job" && owner.api_version == "batch/v1";
+    is_job.then(|| ObjectKey::new(namespace, owner.name.clone()))
 }
 
 impl Reconciler for Jobs {
@@ -73,8 +101,12 @@ impl Reconciler for Jobs {
         let job = self.jobs.get_key(key);
         let mut abandoned = self.pods.indexed(TRACKED, &key.to_string());
         let mut pods = Vec::new();
+        let adopting = self.jobs.indexed(NAMESPACE, &key.namespace);
+        abandoned.retain(|pod| match controller_of(&pod.metadata) {
+            Some(owner) => job.as_ref().is_none_or(|job| owners::uid(&**job) != owner.uid),
+            None => !adopting.iter().any(|job| plan::selector(job).matches(&pod.metadata.labels)),
+        });
         if let Some(job) = &job {
-            abandoned.retain(|pod| !owners::is_controlled_by(&**pod, &**job));
             pods = self.pods.indexed(CONTROLLER, owners::uid(&**job));
             pods.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
         }

@@ -159,8 +159,163 @@ fn indexed_pods_know_their_index_and_each_counts_once() {
         pod
     };
     let twice = plan_of(&indexed(json!({})), vec![with_index("a"), with_index("b")]);
-    assert_eq!(told(&twice)["completedIndexes"], "1");
-    assert_eq!(told(&twice)["uncountedTerminatedPods"]["succeeded"], json!(["uid-a"]));
+    assert_eq!((&told(&twice)["completedIndexes"], &told(&twice)["succeeded"]), (&json!("1"), &json!(1)));
+    assert_eq!(told(&twice)["uncountedTerminatedPods"], json!({}), "the index says it all");
+}
+
+fn indexed(changes: Value) -> Job {
+    let mut all = json!({"spec": {"completionMode": "Indexed"}});
+    api::patch::merge_patch(&mut all, changes);
+    job(all)
+}
+
+/// A pod of an index that ended a minute ago with a code, after others of its index.
+fn failed_pod(name: &str, index: i32, code: i32, before: i32) -> Pod {
+    let mut pod = owned(name, "Failed", true);
+    pod.metadata.annotations = Some(
+        [
+            (super::indexes::INDEX.to_owned(), index.to_string()),
+            ("batch.kubernetes.io/job-index-failure-count".to_owned(), before.to_string()),
+        ]
+        .into(),
+    );
+    pod.status.get_or_insert_default().container_statuses = Some(vec![object(json!({
+        "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": code, "finishedAt": "2026-11-23T11:59:00Z"}}}))]);
+    pod
+}
+
+fn rule(action: &str, code: i32) -> Value {
+    json!({"spec": {"podFailurePolicy": {"rules": [
+        {"action": action, "onExitCodes": {"operator": "In", "values": [code]}},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+    ]}}})
+}
+
+#[test]
+fn the_failure_policy_decides_what_a_failure_does() {
+    let uncounted = |policy: Value, pod: Pod| {
+        let plan = plan_of(&job(policy), vec![pod]);
+        let target = says(&plan, "FailureTarget");
+        (told(&plan)["uncountedTerminatedPods"]["failed"].clone(), target, verbs(&plan).contains(&"create"))
+    };
+    let of_code = |code| failed_pod("a", 0, code, 0);
+    let counted = json!(["uid-a"]);
+    assert_eq!(uncounted(rule("Count", 7), of_code(7)), (counted.clone(), false, true));
+    assert_eq!(uncounted(rule("Ignore", 7), of_code(7)), (Value::Null, false, true));
+    assert_eq!(uncounted(rule("Ignore", 7), of_code(8)), (counted.clone(), false, true));
+    assert_eq!(uncounted(rule("FailJob", 7), of_code(7)), (counted, true, false));
+    let mut evicted = of_code(143);
+    evicted.status.get_or_insert_default().conditions =
+        Some(vec![object(json!({"type": "DisruptionTarget", "status": "True"}))]);
+    assert_eq!(uncounted(rule("FailJob", 7), evicted), (Value::Null, false, true));
+    let fails = plan_of(&job(rule("FailJob", 7)), vec![of_code(7)]);
+    let message = "Container c for pod ns/a failed with exit code 7 matching FailJob rule at index 0";
+    assert_eq!(told(&fails)["conditions"][0]["message"], message);
+}
+
+#[test]
+fn each_index_has_its_own_limit() {
+    let limited = |changes: Value| {
+        let mut all =
+            json!({"spec": {"backoffLimit": i32::MAX, "backoffLimitPerIndex": 1, "parallelism": 1}});
+        api::patch::merge_patch(&mut all, changes);
+        indexed(all)
+    };
+    let first = plan_of(&limited(json!({})), vec![failed_pod("a", 0, 1, 0)]);
+    assert_eq!(verbs(&first), ["patch", "create"], "the failed pod is kept for its replacement");
+    assert_eq!(told(&first)["failedIndexes"], "");
+    let Some(Action::Create { object, .. }) = first.actions.last() else { panic!("{first:?}") };
+    let annotations = &object["metadata"]["annotations"];
+    assert_eq!(annotations["batch.kubernetes.io/job-index-failure-count"], "1");
+    let mut next = owned("b", "Running", true);
+    next.metadata.annotations = Some([(super::indexes::INDEX.to_owned(), "0".to_owned())].into());
+    let replaced = plan_of(&limited(json!({})), vec![failed_pod("a", 0, 1, 0), next]);
+    assert_eq!(verbs(&replaced), ["patch", "patch"], "now it is counted");
+    let spent = plan_of(&limited(json!({})), vec![failed_pod("a", 0, 1, 1)]);
+    assert_eq!(told(&spent)["failedIndexes"], "0");
+    assert_eq!(verbs(&spent), ["patch", "patch", "create"], "another index goes on");
+    let doomed = plan_of(&limited(rule("FailIndex", 7)), vec![failed_pod("a", 0, 7, 0)]);
+    assert_eq!(told(&doomed)["failedIndexes"], "0");
+    let most = plan_of(&limited(json!({"spec": {"maxFailedIndexes": 0}})), vec![failed_pod("a", 0, 1, 1)]);
+    assert!(format!("{most:?}").contains("MaxFailedIndexesExceeded"));
+    let over = json!({"status": {"completedIndexes": "1,2", "failedIndexes": "0"}});
+    assert!(format!("{:?}", plan_of(&limited(over), vec![])).contains("FailedIndexes"));
+}
+
+#[test]
+fn a_success_policy_ends_the_job_early() {
+    let ends = |rules: Value, done: &str| {
+        let policy = json!({"spec": {"completions": 5, "successPolicy": {"rules": rules}},
+                            "status": {"completedIndexes": done}});
+        let mut running = owned("a", "Running", true);
+        running.metadata.annotations = Some([(super::indexes::INDEX.to_owned(), "4".to_owned())].into());
+        let plan = plan_of(&indexed(policy), vec![running]);
+        let stops = verbs(&plan).contains(&"delete");
+        assert_eq!(says(&plan, "SuccessCriteriaMet"), stops);
+        stops
+    };
+    let indexes = |text: &str| json!([{"succeededIndexes": text}]);
+    assert!(ends(indexes("0,2"), "0-2"));
+    assert!(!ends(indexes("0,3"), "0-2"));
+    assert!(ends(json!([{"succeededCount": 2}]), "0,1"));
+    assert!(!ends(json!([{"succeededCount": 2}]), "0"));
+    assert!(ends(json!([{"succeededIndexes": "0-4", "succeededCount": 1}]), "3"));
+    assert!(!ends(json!([{"succeededIndexes": "9"}]), "3"));
+}
+
+#[test]
+fn a_suspended_job_has_no_pods_and_no_time_runs() {
+    let running = || vec![owned("a", "Running", true)];
+    let suspended = json!({"spec": {"suspend": true}, "status": {"startTime": "2026-11-23T11:00:00Z"}});
+    let stops = plan_of(&job(suspended), running());
+    assert_eq!(verbs(&stops), ["patch", "event", "patch", "delete"], "let go uncounted");
+    assert_eq!((&told(&stops)["startTime"], &told(&stops)["terminating"]), (&Value::Null, &json!(1)));
+    let resumed =
+        plan_of(&job(json!({"status": {"conditions": [{"type": "Suspended", "status": "True"}]}})), vec![]);
+    assert_eq!(told(&resumed)["startTime"], "2026-11-23T12:00:00Z");
+    assert_eq!(told(&resumed)["conditions"][0]["status"], "False");
+}
+
+#[test]
+fn deleted_pods_are_replaced_when_the_policy_says() {
+    let leaving = || {
+        let mut pod = owned("a", "Running", true);
+        pod.metadata.deletion_timestamp = Some(crate::status::time(now()));
+        vec![pod]
+    };
+    let creates = |changes: Value| {
+        let plan = plan_of(&job(changes), leaving());
+        verbs(&plan).iter().filter(|verb| **verb == "create").count()
+    };
+    assert_eq!(creates(json!({"spec": {"podReplacementPolicy": "Failed"}})), 1);
+    assert_eq!(creates(rule("Ignore", 7)), 1, "as with a failure policy");
+    let now = plan_of(&job(json!({})), leaving());
+    assert_eq!(told(&now)["uncountedTerminatedPods"]["failed"], json!(["uid-a"]));
+}
+
+#[test]
+fn orphans_are_taken_with_the_finalizer_and_strangers_let_go_of_it() {
+    let mut orphan = owned("a", "Running", false);
+    orphan.metadata.owner_references = None;
+    let mut stranger = owned("b", "Running", true);
+    stranger.metadata.labels = Some([("app".to_owned(), "other".to_owned())].into());
+    let plan = plan_of(&job(json!({})), vec![orphan, stranger]);
+    let finalizers = |action: &Action| match action {
+        Action::Patch { target, patch: client::Patch::Merge(patch) } if target.subresource.is_empty() => {
+            Some((target.name.clone(), patch["metadata"]["finalizers"].clone()))
+        }
+        _ => None,
+    };
+    let found: Vec<(String, Value)> = plan.actions.iter().filter_map(finalizers).collect();
+    assert_eq!(found, [("a".to_owned(), json!([TRACKING])), ("b".to_owned(), json!([]))]);
+}
+
+#[test]
+fn jobs_of_other_managers_are_left_alone() {
+    let managed = |by: &str| verbs(&plan_of(&job(json!({"spec": {"managedBy": by}})), vec![])).len();
+    assert_eq!(managed("example.com/other"), 0);
+    assert!(managed("kubernetes.io/job-controller") > 0);
 }
 
 #[test]

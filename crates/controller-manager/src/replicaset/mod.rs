@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use api::ObjectKey;
 use api::types::core::v1::Pod;
-use client::{Cache, Change};
+use client::Cache;
 use reconcile::wiring::controller_of;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, NAMESPACE, orphans_in};
+use crate::caches::{CONTROLLER, adopters, orphans_in};
 use crate::controllers::Context;
 use crate::{owners, pods};
 
@@ -53,17 +53,7 @@ fn wired<K: Keeper>(context: &Context, keepers: &Arc<Cache<K>>, workers: usize) 
     Loop::new(reconciler, workers)
         .own(keepers)
         .owned(&pods, K::KIND)
-        .mapped(&pods, move |change| adopters(&known, change))
-}
-
-/// Those that may want a pod without controller.
-fn adopters<K: Keeper>(keepers: &Cache<K>, change: &Change<'_, Pod>) -> Vec<ObjectKey> {
-    let Some(pod) = change.new.filter(|pod| controller_of(&pod.metadata).is_none()) else {
-        return Vec::new();
-    };
-    let candidates = keepers.indexed(NAMESPACE, &change.key.namespace);
-    let selecting = candidates.iter().filter(|one| one.selector().matches(&pod.metadata.labels));
-    selecting.map(|one| ObjectKey::of(&**one)).collect()
+        .mapped(&pods, move |change| adopters(&known, change, K::selector))
 }
 
 impl<K: Keeper> Reconciler for ReplicaSets<K> {
@@ -80,7 +70,7 @@ impl<K: Keeper> Reconciler for ReplicaSets<K> {
         };
         let mut neighbours = HashMap::new();
         for pod in siblings.iter().flat_map(|set| self.pods.indexed(CONTROLLER, owners::uid(&**set))) {
-            if pods::is_active(&pod) && pods::is_ready(&pod) {
+            if pods::is_active(&pod) {
                 *neighbours.entry(pods::node_name(&pod).to_owned()).or_default() += 1;
             }
         }
