@@ -10,7 +10,8 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 
-use crate::config::Flags;
+use crate::config::{Configuration, Settings, profiles};
+use crate::extender::extenders;
 use crate::metrics::Metrics;
 use crate::news::Caches;
 use crate::profile::Profile;
@@ -29,17 +30,29 @@ pub struct Running {
 /// Starts the scheduler.
 ///
 /// # Errors
-/// A kubeconfig that cannot be used.
-pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
-    let session = Session::from_file(&flags.kubeconfig)?;
+/// A kubeconfig that cannot be used, or a configuration that cannot be done.
+pub async fn assemble(settings: &Settings, shell: &Shell) -> anyhow::Result<Running> {
+    let session = Session::from_file(settings.kubeconfig()?)?;
     let client = Client::new(&session, "kube-scheduler").context("connect to the API server")?;
-    Ok(start(client, flags.leader_elect.then(|| flags.identity()), shell))
+    start(client, settings.election(), &settings.file, shell)
 }
 
-/// Starts the scheduler with a client; `identity` is its name in the shared
-/// lease, `None`: it works without one.
-#[must_use]
-pub fn start(client: Client, identity: Option<String>, shell: &Shell) -> Running {
+/// Starts the scheduler with a client; without an election it works at once.
+///
+/// # Errors
+/// The configuration cannot be done.
+pub fn start(
+    client: Client,
+    election: Option<Election>,
+    configuration: &Configuration,
+    shell: &Shell,
+) -> anyhow::Result<Running> {
+    let mut profiles = profiles(configuration)?;
+    let extenders = extenders(configuration)?;
+    for profile in &mut profiles {
+        profile.has_extenders = !extenders.is_empty();
+    }
+    let queue = Queue::new(configuration.backoff());
     let verdicts = Verdicts::default();
     let metrics = shell.health.metrics(Metrics::register);
     let caches = Arc::new(Caches::start(&client));
@@ -49,7 +62,6 @@ pub fn start(client: Client, identity: Option<String>, shell: &Shell) -> Running
             if caches.are_synced() { Ok(()) } else { Err("the caches are not filled".to_owned()) }
         });
     }
-    let profiles = vec![Profile::default()];
     let recorder = |profile: &Profile| {
         let clock = Arc::clone(&shell.clock);
         Recorder::start(&client, &profile.name, None, move || clock.now())
@@ -59,6 +71,7 @@ pub fn start(client: Client, identity: Option<String>, shell: &Shell) -> Running
         client: client.clone(),
         clock: Arc::clone(&shell.clock),
         profiles,
+        extenders,
         search: Search::new(StdRng::seed_from_u64(rand::random())),
         metrics,
         verdicts: verdicts.clone(),
@@ -71,27 +84,26 @@ pub fn start(client: Client, identity: Option<String>, shell: &Shell) -> Running
         }
         shell.ready();
         let work = |shell: Shell| async move {
-            Loop::new(parts, Queue::default(), &caches).run(shell.shutdown).await;
+            Loop::new(parts, queue, &caches).run(shell.shutdown).await;
         };
-        match identity {
-            Some(identity) => lead(&client, &identity, &shell, work).await,
+        match election {
+            Some(election) => lead(&client, election, &shell, work).await,
             None => {
                 work(shell).await;
                 Ok(())
             }
         }
     });
-    Running { verdicts, running }
+    Ok(Running { verdicts, running })
 }
 
 async fn lead<Working: Future<Output = ()>>(
     client: &Client,
-    identity: &str,
+    election: Election,
     shell: &Shell,
     work: impl FnOnce(Shell) -> Working,
 ) -> anyhow::Result<()> {
     let clock = Arc::clone(&shell.clock);
-    let election = Election::new("kube-scheduler", identity);
     let mut leadership = tokio::select! {
         () = shell.shutdown.begun() => return Ok(()),
         leadership = election.lead(client, move || clock.now()) => leadership,

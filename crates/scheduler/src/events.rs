@@ -59,6 +59,8 @@ impl Event<'_> {
 pub struct Kinds(u32);
 
 impl Kinds {
+    /// All.
+    pub const ALL: Self = Self(u32::MAX);
     /// None.
     pub const NONE: Self = Self(0);
     /// A node came.

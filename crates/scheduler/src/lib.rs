@@ -14,6 +14,7 @@ pub mod config;
 pub mod diagnosis;
 pub mod events;
 mod evict;
+pub mod extender;
 pub mod metrics;
 pub mod news;
 pub mod node_selector;

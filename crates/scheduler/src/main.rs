@@ -1,9 +1,12 @@
 //! `kube-scheduler`.
 
-use scheduler::config::Flags;
+use scheduler::config::Settings;
 
 fn main() -> anyhow::Result<()> {
-    let flags: Flags = daemon::config::parse()?;
-    let common = flags.common.clone();
-    daemon::run(&common, |shell| async move { scheduler::assemble(&flags, &shell).await?.finished().await })
+    let settings = Settings::parse()?;
+    let common = settings.flags.common.clone();
+    daemon::run(
+        &common,
+        |shell| async move { scheduler::assemble(&settings, &shell).await?.finished().await },
+    )
 }

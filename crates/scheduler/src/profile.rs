@@ -13,6 +13,9 @@ use crate::preemption::Preemption;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PluginSet(u64);
 
+/// The place of extenders, which are no plugins but refuse nodes like one.
+const EXTENDERS: usize = 63;
+
 impl PluginSet {
     /// Adds a plugin.
     pub const fn insert(&mut self, place: usize) {
@@ -65,6 +68,10 @@ pub struct Profile {
     pub percentage: usize,
     /// How room is made; `None`: it is not.
     pub preemption: Option<Preemption>,
+    /// Whether pods with scheduling gates are kept back.
+    pub keeps_gates: bool,
+    /// Whether extenders may refuse nodes that the filters let pass.
+    pub has_extenders: bool,
     hints: Vec<(&'static str, Arc<dyn Hints>)>,
 }
 
@@ -76,8 +83,9 @@ impl Default for Profile {
             let made = entry.make(None).expect("defaults make sense");
             profile.filter_by(&made);
             profile.score_by(&made, entry.weight);
+            profile.preemption = profile.preemption.or(made.roles.preemption);
+            profile.keeps_gates |= made.roles.keeps_gates;
         }
-        profile.preemption = Some(Preemption::default());
         profile
     }
 }
@@ -92,6 +100,8 @@ impl Profile {
             scores: Vec::new(),
             percentage: 0,
             preemption: None,
+            keeps_gates: false,
+            has_extenders: false,
             hints: Vec::new(),
         }
     }
@@ -114,12 +124,19 @@ impl Profile {
     /// The place of a plugin by name.
     #[must_use]
     pub fn place_of(&self, plugin: &str) -> Option<usize> {
+        if plugin == crate::extender::NAME {
+            return Some(EXTENDERS);
+        }
         self.hints.iter().position(|(name, _)| *name == plugin)
     }
 
     /// The kinds of events after which pods that these plugins refused might pass.
     #[must_use]
     pub fn heeds(&self, refused_by: PluginSet) -> Kinds {
+        if refused_by.has(EXTENDERS) {
+            // Nobody knows what helps: everything may.
+            return Kinds::ALL;
+        }
         let refusing = self.hints.iter().enumerate().filter(|(place, _)| refused_by.has(*place));
         refusing.fold(Kinds::NONE, |all, (_, (_, hints))| all.with(hints.heeds()))
     }
@@ -127,6 +144,9 @@ impl Profile {
     /// Whether a pod that these plugins refused might pass after an event.
     #[must_use]
     pub fn is_helped_by(&self, refused_by: PluginSet, pod: &PodInfo, event: &Event<'_>) -> bool {
+        if refused_by.has(EXTENDERS) {
+            return true;
+        }
         let kind = event.kind();
         let refusing = self.hints.iter().enumerate().filter(|(place, _)| refused_by.has(*place));
         let mut heeding = refusing.filter(|(_, (_, hints))| hints.heeds().has(kind));

@@ -15,13 +15,14 @@ use crate::cluster::Cluster;
 use crate::diagnosis::Diagnosis;
 use crate::events::{Event, node_matters, pod_matters};
 use crate::evict::Eviction;
+use crate::extender::{self, Extender};
 use crate::metrics::Metrics;
 use crate::news::{Caches, News, Teller};
 use crate::pod::PodInfo;
-use crate::preemption::{Attempt, Candidate};
+use crate::preemption::{Attempt, Candidate, best};
 use crate::profile::Profile;
 use crate::queue::Queue;
-use crate::schedule::{Decision, Search, schedule};
+use crate::schedule::{Decision, Search, conclude, fitting, schedule};
 use crate::snapshot::NodeInfo;
 use crate::verdicts::Verdicts;
 use crate::writes::{self, Verdict};
@@ -39,6 +40,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Who decides, for pods of which scheduler.
     pub profiles: Vec<Profile>,
+    /// Who else has a say.
+    pub extenders: Vec<Arc<Extender>>,
     /// Where to begin looking, and chance.
     pub search: Search,
     /// Counters.
@@ -74,7 +77,7 @@ impl Loop {
             let now = self.now();
             self.queue.advance(now);
             if let Some((pod, profile)) = self.queue.pop() {
-                self.try_pod(&pod, profile);
+                self.try_pod(&pod, profile).await;
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -236,28 +239,55 @@ impl Loop {
         self.say(pod, verdict);
     }
 
-    fn try_pod(&mut self, pod: &Arc<PodInfo>, profile: usize) {
+    async fn try_pod(&mut self, pod: &Arc<PodInfo>, profile: usize) {
         if self.cluster.has_pod(&pod.uid) {
             // The caches have not shown a binding of ours yet.
             self.queue.remove(&pod.uid);
             return;
         }
         let began = self.now();
-        let Parts { profiles, search, .. } = &mut self.parts;
-        let decision = schedule(pod, self.cluster.snapshot(), &profiles[profile], search);
+        let decision = self.decide(pod, profile).await;
         self.parts.metrics.decision.observe(self.now().duration_since(began).as_secs_f64());
         match decision {
-            Decision::Node(node) => self.bind(pod, node),
-            Decision::Nowhere(diagnosis, attempt) => self.refuse(pod, diagnosis, attempt),
+            Ok(Decision::Node(node)) => self.bind(pod, node),
+            Ok(Decision::Nowhere(diagnosis, attempt)) => self.refuse(pod, diagnosis, attempt),
+            Err(error) => self.fail(pod, &format!("{error:#}")),
         }
+    }
+
+    /// The decision, with what extenders have to say.
+    async fn decide(&mut self, pod: &PodInfo, profile: usize) -> anyhow::Result<Decision> {
+        let Parts { profiles, search, extenders, .. } = &mut self.parts;
+        let (profile, snapshot) = (&profiles[profile], self.cluster.snapshot());
+        if extenders.is_empty() {
+            return Ok(schedule(pod, snapshot, profile, search));
+        }
+        let mut found = fitting(pod, snapshot, profile, search);
+        extender::consult(extenders, pod, &mut found).await?;
+        let decision = conclude(pod, snapshot, profile, found, search);
+        let Decision::Nowhere(mut diagnosis, Attempt::Found(candidates)) = decision else {
+            return Ok(decision);
+        };
+        let kept = extender::judge(extenders, pod, snapshot, candidates).await?;
+        let attempt = if kept.is_empty() {
+            Attempt::NotMade("no candidate node for preemption")
+        } else {
+            Attempt::Found(best(kept))
+        };
+        diagnosis.eviction = attempt.message();
+        Ok(Decision::Nowhere(diagnosis, attempt))
     }
 
     fn bind(&mut self, pod: &Arc<PodInfo>, node: Arc<str>) {
         self.cluster.assume(pod, &node);
         self.parts.verdicts.forget(&pod.key);
         let (client, tell, pod) = (self.parts.client.clone(), self.tell.clone(), Arc::clone(pod));
+        let extenders = self.parts.extenders.clone();
         tasks::spawn("bind", async move {
-            let outcome = writes::bind(&client, &pod, &node).await;
+            let outcome = match extender::bind(&extenders, &pod, &node).await {
+                Some(bound) => bound.map_err(|error| Status::internal(format!("{error:#}"))),
+                None => writes::bind(&client, &pod, &node).await,
+            };
             // Fails only when the loop has ended.
             let _ = tell.send(News::Bound { pod, node, outcome });
         });

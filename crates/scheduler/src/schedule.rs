@@ -155,7 +155,7 @@ fn look<'a>(
         match ask(node) {
             Ok(()) => fitting.push(node),
             // Refusals matter only if nobody accepts.
-            Err(refusal) if fitting.is_empty() => {
+            Err(refusal) if fitting.is_empty() || profile.has_extenders => {
                 diagnosis.refusals.push((Arc::clone(&node.name), refusal));
             }
             Err(_) => {}

@@ -3,8 +3,10 @@
 
 use api::ObjectKey;
 use api::types::core::v1::{Event, Node, Pod};
+use client::election::Election;
 use client::{Client, ListOptions, Patch};
 use daemon::Shell;
+use scheduler::config::Configuration;
 use serde_json::{Value, json};
 use testkit::{ControlPlane, eventually};
 
@@ -53,7 +55,8 @@ async fn binds_what_fits_and_explains_the_rest() -> anyhow::Result<()> {
 
     let shell = Shell::quiet();
     let user = Client::new(&plane.session("system:kube-scheduler", &[])?, "kube-scheduler")?;
-    let running = scheduler::assemble::start(user, Some("test".to_owned()), &shell);
+    let election = Election::new("kube-scheduler", "test");
+    let running = scheduler::assemble::start(user, Some(election), &Configuration::default(), &shell)?;
     client.create(&pod("a", &json!({}))).await?;
     client.create(&pod("gated", &json!({"schedulingGates": [{"name": "x.io/wait"}]}))).await?;
     client.create(&pod("other", &json!({"schedulerName": "other"}))).await?;

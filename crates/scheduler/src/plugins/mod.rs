@@ -9,6 +9,7 @@
 mod affinity;
 mod balance;
 mod fit;
+mod fixed;
 mod images;
 mod interpod;
 mod name;
@@ -27,6 +28,7 @@ use serde::de::DeserializeOwned;
 use crate::events::{Event, Kinds};
 use crate::objection::Objection;
 use crate::pod::PodInfo;
+use crate::preemption::Preemption;
 use crate::snapshot::{NodeInfo, Snapshot};
 
 /// The best score.
@@ -67,6 +69,14 @@ pub struct Roles {
     pub filter: Option<Arc<dyn AnyFilter>>,
     /// Says which nodes suit a pod.
     pub score: Option<Arc<dyn AnyScore>>,
+    /// Makes room.
+    pub preemption: Option<Preemption>,
+    /// Keeps pods back that are not ready.
+    pub keeps_gates: bool,
+    /// Says which pod is next.
+    pub sorts: bool,
+    /// Binds.
+    pub binds: bool,
 }
 
 impl Roles {
@@ -111,7 +121,7 @@ pub struct Shift<'a> {
 /// Says which nodes may take a pod.
 pub trait Filter: Plugin {
     /// What it needs to know of the pod and of other nodes.
-    type Facts: Clone + 'static;
+    type Facts: Clone + Send + Sync + 'static;
     /// Whether its word about a node depends on nothing but the node itself and
     /// what every pod of the same origin has in common.
     const IS_LOCAL: bool;
@@ -157,7 +167,7 @@ pub trait AnyFilter: Send + Sync {
 }
 
 /// A filter with its facts about one pod.
-pub trait Check {
+pub trait Check: Send + Sync {
     /// See [`Filter::check`].
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Plugin, Roles, affinity, balance, fit, images, interpod, name, ports, spread, taints};
+use super::{Plugin, Roles, affinity, balance, fit, fixed, images, interpod, name, ports, spread, taints};
 use crate::events::{Event, Kinds};
 use crate::pod::PodInfo;
 
@@ -76,6 +76,8 @@ fn entry<P: Plugin>(weight: i64) -> Entry {
 #[must_use]
 pub fn all() -> Vec<Entry> {
     vec![
+        entry::<fixed::SchedulingGates>(0),
+        entry::<fixed::PrioritySort>(0),
         entry::<name::NodeUnschedulable>(0),
         entry::<name::NodeName>(0),
         entry::<taints::TaintToleration>(3),
@@ -84,7 +86,9 @@ pub fn all() -> Vec<Entry> {
         entry::<fit::NodeResourcesFit>(1),
         entry::<spread::PodTopologySpread>(2),
         entry::<interpod::InterPodAffinity>(2),
+        entry::<fixed::DefaultPreemption>(0),
         entry::<balance::BalancedAllocation>(1),
         entry::<images::ImageLocality>(1),
+        entry::<fixed::DefaultBinder>(0),
     ]
 }

@@ -9,7 +9,8 @@ use super::Candidate;
 /// Candidates, the best first: the fewest broken budgets, the least important
 /// victim of greatest importance, the smallest sum of priorities, the fewest
 /// victims, the youngest of the most important.
-pub(super) fn best(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+#[must_use]
+pub fn best(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_by_cached_key(|candidate| {
         (
             candidate.violations,

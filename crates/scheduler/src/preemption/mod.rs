@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rand::RngExt as _;
 
-use self::choice::best;
+pub use self::choice::best;
 use self::victims::victims;
 use crate::checks::Checks;
 use crate::diagnosis::{Diagnosis, General};

@@ -50,6 +50,8 @@ struct Waiting {
     /// When it was last put back.
     back: Instant,
     place: Place,
+    /// Whether it says itself that it is not ready; no gate can be added later.
+    is_gated: bool,
     /// Whether room is being made for it; it is not tried meanwhile.
     is_held: bool,
     /// Whether it is to be tried as soon as it is held no more.
@@ -93,12 +95,15 @@ impl Queue {
     /// Takes a pod that waits for a node, new or changed.
     pub fn add(&mut self, pod: &Arc<PodInfo>, profile: usize, profiles: &[Profile], now: Instant) {
         let Some(waiting) = self.pods.get_mut(&pod.uid) else {
-            self.arrive(pod, profile, now);
+            self.arrive(pod, profile, profiles[profile].keeps_gates && has_gates(pod), now);
             return;
         };
         let old = std::mem::replace(&mut waiting.pod, Arc::clone(pod));
         match waiting.place {
-            Place::Gated if !is_gated(pod) => self.activate(&pod.uid),
+            Place::Gated if !has_gates(pod) => {
+                waiting.is_gated = false;
+                self.activate(&pod.uid);
+            }
             Place::Unschedulable { refused_by, heeds, .. } if heeds.has(Kinds::WAITING) => {
                 let event = Event::Waiting { old: &old, new: pod };
                 if profiles[waiting.profile].is_helped_by(refused_by, pod, &event) {
@@ -237,7 +242,7 @@ impl Queue {
         }
     }
 
-    fn arrive(&mut self, pod: &Arc<PodInfo>, profile: usize, now: Instant) {
+    fn arrive(&mut self, pod: &Arc<PodInfo>, profile: usize, is_gated: bool, now: Instant) {
         self.arrivals += 1;
         let waiting = Waiting {
             pod: Arc::clone(pod),
@@ -247,6 +252,7 @@ impl Queue {
             failures: 0,
             back: now,
             place: Place::InFlight,
+            is_gated,
             is_held: false,
             is_wanted: false,
         };
@@ -276,7 +282,7 @@ impl Queue {
     fn activate(&mut self, uid: &str) {
         self.leave_place(uid);
         let Some(waiting) = self.pods.get_mut(uid) else { return };
-        if is_gated(&waiting.pod) {
+        if waiting.is_gated {
             waiting.place = Place::Gated;
             self.gated += 1;
         } else {
@@ -316,8 +322,7 @@ impl Waiting {
 }
 
 /// Whether a pod says itself that it is not ready to be scheduled.
-#[must_use]
-pub fn is_gated(pod: &PodInfo) -> bool {
+fn has_gates(pod: &PodInfo) -> bool {
     let gates = pod.pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
     gates.is_some_and(|gates| !gates.is_empty())
 }
