@@ -1,5 +1,8 @@
 //! What happens in the cluster, as far as it may let a refused pod fit.
 
+use api::ObjectKey;
+use api::types::storage::v1::CSINode;
+
 use crate::pod::PodInfo;
 use crate::resources::Requests;
 use crate::snapshot::NodeInfo;
@@ -29,6 +32,24 @@ pub enum Event<'a> {
     },
     /// A pod left its node, or gave up the one that it was to get.
     PodRemoved(&'a PodInfo),
+    /// A claim came or changed.
+    Claim {
+        /// The claim.
+        key: &'a ObjectKey,
+        /// Whether it came.
+        is_new: bool,
+    },
+    /// A volume, a class, a driver or what is told of its room came or changed.
+    Storage,
+    /// A node says something else of its drivers.
+    CsiNode {
+        /// What it said; `None`: nothing.
+        old: Option<&'a CSINode>,
+        /// What it says.
+        new: &'a CSINode,
+    },
+    /// A volume was detached from a node.
+    Attachment,
     /// The waiting pod itself changed.
     Waiting {
         /// As it was.
@@ -50,6 +71,10 @@ impl Event<'_> {
             Self::PodChanged { .. } => Kinds::POD_CHANGED,
             Self::PodRemoved(_) => Kinds::POD_REMOVED,
             Self::Waiting { .. } => Kinds::WAITING,
+            Self::Claim { .. } => Kinds::CLAIM,
+            Self::Storage => Kinds::STORAGE,
+            Self::CsiNode { .. } => Kinds::CSI_NODE,
+            Self::Attachment => Kinds::ATTACHMENT,
         }
     }
 }
@@ -77,6 +102,14 @@ impl Kinds {
     pub const POD_REMOVED: Self = Self(1 << 5);
     /// The waiting pod changed.
     pub const WAITING: Self = Self(1 << 6);
+    /// A claim came or changed.
+    pub const CLAIM: Self = Self(1 << 7);
+    /// Something of storage came or changed.
+    pub const STORAGE: Self = Self(1 << 8);
+    /// A node says something else of its drivers.
+    pub const CSI_NODE: Self = Self(1 << 9);
+    /// A volume was detached.
+    pub const ATTACHMENT: Self = Self(1 << 10);
     /// A node came or changed.
     pub const NODE_MADE: Self = Self::NODE_ADDED.with(Self::NODE_CHANGED);
 

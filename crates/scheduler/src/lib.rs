@@ -34,6 +34,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod verdicts;
+pub mod volumes;
 mod writes;
 
 pub use assemble::assemble;

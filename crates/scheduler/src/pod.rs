@@ -86,6 +86,16 @@ impl PodInfo {
         self.pod.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
     }
 
+    /// The claims that it uses, and whether they are made for it alone.
+    pub fn claims(&self) -> impl Iterator<Item = (String, bool)> {
+        let volumes = self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => Some((claim.claim_name.clone(), false)),
+            (None, Some(_)) => Some((format!("{}-{}", self.key.name, volume.name), true)),
+            (None, None) => None,
+        })
+    }
+
     /// When it started; `None`: it has not.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {

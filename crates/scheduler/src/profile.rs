@@ -1,6 +1,7 @@
 //! A scheduler by name: the plugins that decide for its pods.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::DEFAULT_SCHEDULER;
 use crate::events::{Event, Kinds};
@@ -66,6 +67,8 @@ pub struct Profile {
     /// The share of nodes to find fitting, percent, before the best of them is
     /// chosen; 0: it depends on their number.
     pub percentage: usize,
+    /// How long the volumes of a pod may take; `None`: pods get none.
+    pub volume_patience: Option<Duration>,
     /// How room is made; `None`: it is not.
     pub preemption: Option<Preemption>,
     /// Whether pods with scheduling gates are kept back.
@@ -99,6 +102,7 @@ impl Profile {
             filters: Vec::new(),
             scores: Vec::new(),
             percentage: 0,
+            volume_patience: None,
             preemption: None,
             keeps_gates: false,
             has_extenders: false,
@@ -111,6 +115,7 @@ impl Profile {
         if let Some(filter) = &plugin.roles.filter {
             let place = self.place(plugin);
             self.filters.push(ProfileFilter { name: plugin.name, place, filter: Arc::clone(filter) });
+            self.volume_patience = self.volume_patience.or(plugin.roles.binds_volumes);
         }
     }
 

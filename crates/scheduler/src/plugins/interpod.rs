@@ -69,7 +69,7 @@ impl Plugin for InterPodAffinity {
                 near.iter().any(|term| labels(term).1.is_some() && differ(term))
                     || away.iter().any(|term| labels(term).0.is_some() && differ(term))
             }
-            Event::NodeRemoved(_) => false,
+            _ => false,
         }
     }
 }

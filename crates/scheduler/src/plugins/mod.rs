@@ -19,9 +19,11 @@ pub mod table;
 mod taints;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -69,6 +71,8 @@ pub struct Roles {
     pub filter: Option<Arc<dyn AnyFilter>>,
     /// Says which nodes suit a pod.
     pub score: Option<Arc<dyn AnyScore>>,
+    /// Gives pods their volumes, which may take so long.
+    pub binds_volumes: Option<Duration>,
     /// Makes room.
     pub preemption: Option<Preemption>,
     /// Keeps pods back that are not ready.

@@ -110,6 +110,7 @@ fn is_helped(pod: &PodInfo, constraints: &[Constraint], event: &Event<'_>) -> bo
             let taints = |node: &NodeInfo| node.node.spec.as_ref().and_then(|spec| spec.taints.clone());
             has_keys(old) != has_keys(new) || has_keys(new) && (moved || taints(old) != taints(new))
         }
+        _ => false,
     }
 }
 

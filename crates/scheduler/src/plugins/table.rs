@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Plugin, Roles, affinity, balance, fit, fixed, images, interpod, name, ports, spread, taints};
+use super::{
+    Plugin, Roles, affinity, balance, fit, fixed, images, interpod, name, ports, spread, taints, volumes,
+};
 use crate::events::{Event, Kinds};
 use crate::pod::PodInfo;
 
@@ -84,6 +86,10 @@ pub fn all() -> Vec<Entry> {
         entry::<affinity::NodeAffinity>(2),
         entry::<ports::NodePorts>(0),
         entry::<fit::NodeResourcesFit>(1),
+        entry::<volumes::restrictions::VolumeRestrictions>(0),
+        entry::<volumes::limits::NodeVolumeLimits>(0),
+        entry::<volumes::binding::VolumeBinding>(0),
+        entry::<volumes::zone::VolumeZone>(0),
         entry::<spread::PodTopologySpread>(2),
         entry::<interpod::InterPodAffinity>(2),
         entry::<fixed::DefaultPreemption>(0),

@@ -11,6 +11,7 @@ mod counts;
 mod holders;
 mod node;
 mod topology;
+mod volumes;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +27,7 @@ pub use counts::Counts;
 pub use holders::{Bond, Holder, bonds};
 pub use node::NodeInfo;
 pub use topology::Topology;
+pub use volumes::{Volumes, class_of_claim, class_of_volume};
 pub use workloads::Workloads;
 
 use self::census::Census;
@@ -65,6 +67,8 @@ pub struct Snapshot {
     pub workloads: Workloads,
     /// Disruption budgets.
     pub budgets: Budgets,
+    /// Claims, volumes, and what belongs to them.
+    pub volumes: Arc<Volumes>,
 }
 
 impl Snapshot {
@@ -223,6 +227,7 @@ impl Snapshot {
         let index = self.index.get_mut();
         index.census.remove(&pod, slot, &index.topologies);
         index.holders.remove(&pod, slot, &index.topologies);
+        count_users(&mut self.volumes, &pod, false);
         true
     }
 
@@ -313,6 +318,7 @@ impl Snapshot {
             }
             index.census.add(pod, slot, &index.topologies);
             index.holders.add(pod, slot, &index.topologies);
+            count_users(&mut self.volumes, pod, true);
         }
     }
 
@@ -321,8 +327,16 @@ impl Snapshot {
         for pod in &info.pods {
             index.census.remove(pod, info.slot, &index.topologies);
             index.holders.remove(pod, info.slot, &index.topologies);
+            count_users(&mut self.volumes, pod, false);
         }
         index.topologies.remove(info);
+    }
+}
+
+fn count_users(volumes: &mut Arc<Volumes>, pod: &PodInfo, comes: bool) {
+    let claims: Vec<String> = pod.claims().map(|(name, _)| name).collect();
+    if !claims.is_empty() {
+        Arc::make_mut(volumes).count_users(pod.namespace(), claims.iter().map(String::as_str), comes);
     }
 }
 

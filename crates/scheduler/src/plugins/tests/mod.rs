@@ -21,7 +21,7 @@ use crate::snapshot::{NodeInfo, Snapshot};
 use crate::testing::{node_json, on_node, pod_info, pod_json};
 
 /// A plugin with default arguments.
-fn plain<P: Plugin>() -> P {
+pub(super) fn plain<P: Plugin>() -> P {
     with::<P>(json!({}))
 }
 
@@ -37,7 +37,12 @@ fn complaint<P: Plugin>(args: Value) -> String {
 }
 
 /// What a filter has against a node of a cluster.
-fn objection<F: Filter>(filter: &F, pod: &PodInfo, snapshot: &Snapshot, node: &str) -> Option<String> {
+pub(super) fn objection<F: Filter>(
+    filter: &F,
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+    node: &str,
+) -> Option<String> {
     let node = snapshot.node(node).expect("the node is there");
     let objection = match filter.prepare(pod, snapshot) {
         Prepared::Indifferent => None,

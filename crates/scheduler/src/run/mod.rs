@@ -2,29 +2,31 @@
 //! and the picture of the cluster, decides, and starts bindings, which run
 //! beside the next decisions. One task owns all state, so there are no locks.
 
+mod take;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Status;
-use api::types::core::v1::{Node, Pod};
 use client::{Client, Recorder};
 use daemon::{Clock, Shutdown, tasks};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
 use crate::diagnosis::Diagnosis;
-use crate::events::{Event, node_matters, pod_matters};
+use crate::events::Event;
 use crate::evict::Eviction;
 use crate::extender::{self, Extender};
 use crate::metrics::Metrics;
-use crate::news::{Caches, News, Teller};
+use crate::news::{Bound, Caches, News, Teller};
 use crate::pod::PodInfo;
 use crate::preemption::{Attempt, Candidate, best};
 use crate::profile::Profile;
 use crate::queue::Queue;
 use crate::schedule::{Decision, Search, conclude, fitting, schedule};
-use crate::snapshot::NodeInfo;
 use crate::verdicts::Verdicts;
+use crate::volumes::Wishes;
+use crate::volumes::bind::Writes;
 use crate::writes::{self, Verdict};
 
 /// How often what has a time is looked at even if nothing happens.
@@ -96,136 +98,27 @@ impl Loop {
         self.parts.clock.monotonic()
     }
 
-    fn take(&mut self, news: News) {
-        let surroundings = self.cluster.surroundings();
-        match news {
-            News::Node(key, node) => self.take_node(&key.name, node.as_ref()),
-            News::Pod(old, new) => self.take_pod(old.as_deref(), new.as_ref()),
-            News::Namespace(key, namespace) => {
-                let labels = namespace.map(|namespace| namespace.metadata.labels.clone());
-                surroundings.set_namespace(&key.name, labels);
-            }
-            News::Service(key, service) => surroundings.workloads.set_service(&key, service.as_deref()),
-            News::Controller(key, one) => surroundings.workloads.set_controller(&key, one.as_deref()),
-            News::ReplicaSet(key, set) => surroundings.workloads.set_replica_set(&key, set.as_deref()),
-            News::StatefulSet(key, set) => surroundings.workloads.set_stateful_set(&key, set.as_deref()),
-            News::Budget(key, budget) => surroundings.budgets.set(&key, budget.as_deref()),
-            News::RoomMade { uid, was_made } => {
-                self.queue.release(&uid, was_made, self.parts.clock.monotonic())
-            }
-            News::Bound { pod, node, outcome } => self.take_bound(&pod, &node, outcome),
-        }
-    }
-
     fn happened(&mut self, event: &Event<'_>) {
         let now = self.now();
         self.queue.happened(event, &self.parts.profiles, now, |_| true);
     }
 
-    fn take_node(&mut self, name: &str, node: Option<&Arc<Node>>) {
-        let old = self.cluster.snapshot().node(name).map(|info| NodeInfo::new(Arc::clone(&info.node)));
-        let Some(node) = node else {
-            self.cluster.remove_node(name);
-            if let Some(old) = &old {
-                self.happened(&Event::NodeRemoved(old));
-            }
-            return;
-        };
-        self.cluster.set_node(node);
-        let new = NodeInfo::new(Arc::clone(node));
-        match &old {
-            None => self.happened(&Event::NodeAdded(&new)),
-            Some(old) if node_matters(old, &new) => self.happened(&Event::NodeChanged { old, new: &new }),
-            Some(_) => {}
-        }
-    }
-
-    fn take_pod(&mut self, old: Option<&Pod>, new: Option<&Arc<PodInfo>>) {
-        // A pod that was replaced between two lists: the old one has ended.
-        let old_uid = old.and_then(|old| old.metadata.uid.as_deref());
-        if let Some(uid) = old_uid.filter(|uid| new.is_none_or(|new| new.uid != *uid)) {
-            self.end_pod(uid);
-        }
-        match new {
-            Some(pod) if pod.has_ended() => self.end_pod(&pod.uid),
-            Some(pod) if pod.node().is_some() => self.take_placed(pod),
-            Some(pod) => self.take_waiting(pod),
-            None => {}
-        }
-    }
-
-    fn take_placed(&mut self, pod: &Arc<PodInfo>) {
-        self.queue.remove(&pod.uid);
-        self.parts.verdicts.forget(&pod.key);
-        let was_assumed = self.cluster.is_assumed(&pod.uid);
-        match self.cluster.set_pod(pod).filter(|_| !was_assumed) {
-            None => self.happened(&Event::PodAdded(pod)),
-            Some(old) if pod_matters(&old, pod) => self.happened(&Event::PodChanged { old: &old, new: pod }),
-            Some(_) => {}
-        }
-    }
-
-    fn take_waiting(&mut self, pod: &Arc<PodInfo>) {
-        let Some(profile) = self.parts.profiles.iter().position(|one| one.name == pod.scheduler()) else {
-            return;
-        };
-        if pod.is_leaving {
-            self.end_pod(&pod.uid);
-            return;
-        }
-        if self.cluster.is_assumed(&pod.uid) {
-            return;
-        }
-        let now = self.now();
-        let old = self.queue.get(&pod.uid).cloned();
-        let was_nominated = old.as_ref().and_then(|old| old.nominated());
-        // Our own word about a node may not have come back yet.
-        if was_nominated.is_some() || pod.nominated().is_some() {
-            self.cluster.nominate(pod, pod.nominated());
-        }
-        if let Some(old) =
-            old.as_ref().filter(|_| was_nominated.is_some() && was_nominated != pod.nominated())
-        {
-            self.gave_up_node(old);
-        }
-        self.queue.add(pod, profile, &self.parts.profiles, now);
-    }
-
-    /// Pods that had to respect the claim of a pod to a node need it no more.
-    fn gave_up_node(&mut self, pod: &Arc<PodInfo>) {
-        let now = self.now();
-        let may = |other: &PodInfo| other.priority <= pod.priority;
-        self.queue.happened(&Event::PodRemoved(pod), &self.parts.profiles, now, may);
-    }
-
-    fn end_pod(&mut self, uid: &str) {
-        let waiting = self.queue.remove(uid);
-        if let Some(pod) = &waiting {
-            self.parts.verdicts.forget(&pod.key);
-        }
-        let was_nominated = self.cluster.withdraw(uid).is_some();
-        if let Some(pod) = self.cluster.remove_pod(uid) {
-            self.happened(&Event::PodRemoved(&pod));
-        } else if let Some(pod) = waiting.filter(|_| was_nominated) {
-            self.gave_up_node(&pod);
-        }
-    }
-
-    fn take_bound(&mut self, pod: &Arc<PodInfo>, node: &str, outcome: Result<(), Status>) {
-        let now = self.now();
+    fn take_bound(&mut self, bound: Bound) {
+        let Bound { pod, node, volumes, outcome } = bound;
         match outcome {
             Ok(()) => {
                 self.parts.metrics.attempt("scheduled");
-                self.cluster.bound(&pod.uid, now);
+                self.cluster.bound(&pod.uid, self.now());
                 self.queue.remove(&pod.uid);
-                writes::announce_bound(self.recorder(pod), pod, node);
+                writes::announce_bound(self.recorder(&pod), &pod, &node);
             }
             Err(status) => {
-                tracing::warn!(kind = "Pod", uid = pod.uid, node, error = %status, "binding failed");
+                tracing::warn!(kind = "Pod", uid = pod.uid, node = &*node, error = %status, "binding failed");
+                volumes.forget(Arc::make_mut(&mut self.cluster.surroundings().volumes));
                 if let Some(pod) = self.cluster.forget(&pod.uid) {
                     self.happened(&Event::PodRemoved(&pod));
                 }
-                self.fail(pod, &format!("binding rejected: {status}"));
+                self.fail(&pod, &format!("binding rejected: {status}"));
             }
         }
     }
@@ -279,18 +172,31 @@ impl Loop {
     }
 
     fn bind(&mut self, pod: &Arc<PodInfo>, node: Arc<str>) {
+        let patience = self.parts.profiles[self.profile_of(pod)].volume_patience;
+        let volumes = match patience {
+            Some(_) => self.assume_volumes(pod, &node),
+            None => Writes::default(),
+        };
         self.cluster.assume(pod, &node);
         self.parts.verdicts.forget(&pod.key);
         let (client, tell, pod) = (self.parts.client.clone(), self.tell.clone(), Arc::clone(pod));
         let extenders = self.parts.extenders.clone();
         tasks::spawn("bind", async move {
-            let outcome = match extender::bind(&extenders, &pod, &node).await {
-                Some(bound) => bound.map_err(|error| Status::internal(format!("{error:#}"))),
-                None => writes::bind(&client, &pod, &node).await,
-            };
+            let outcome = bind(&client, &extenders, &pod, &node, &volumes, patience).await;
             // Fails only when the loop has ended.
-            let _ = tell.send(News::Bound { pod, node, outcome });
+            let _ = tell.send(News::Bound(Bound { pod, node, volumes, outcome }));
         });
+    }
+
+    /// Makes what was decided about the volumes of a pod count for the next decisions.
+    fn assume_volumes(&mut self, pod: &PodInfo, node: &str) -> Writes {
+        let snapshot = self.cluster.snapshot();
+        let wishes = Wishes::of(pod, &snapshot.volumes).ok().flatten();
+        let plan = wishes.zip(snapshot.node(node)).and_then(|(wishes, node)| wishes.plan(node).ok());
+        let Some(plan) = plan.filter(|plan| !plan.is_empty()) else { return Writes::default() };
+        let writes = Writes::new(&plan, node);
+        writes.assume(Arc::make_mut(&mut self.cluster.surroundings().volumes));
+        writes
     }
 
     fn refuse(&mut self, pod: &Arc<PodInfo>, diagnosis: Diagnosis, attempt: Attempt) {
@@ -352,5 +258,24 @@ impl Loop {
 
     fn profile_of(&self, pod: &PodInfo) -> usize {
         self.parts.profiles.iter().position(|one| one.name == pod.scheduler()).unwrap_or(0)
+    }
+}
+
+/// Gives a pod its volumes and its node.
+async fn bind(
+    client: &Client,
+    extenders: &[Arc<Extender>],
+    pod: &PodInfo,
+    node: &str,
+    volumes: &Writes,
+    patience: Option<Duration>,
+) -> Result<(), Status> {
+    let refused = |error: anyhow::Error| Status::internal(format!("{error:#}"));
+    if let Some(patience) = patience {
+        volumes.carry_out(client, patience).await.map_err(refused)?;
+    }
+    match extender::bind(extenders, pod, node).await {
+        Some(bound) => bound.map_err(refused),
+        None => writes::bind(client, pod, node).await,
     }
 }
