@@ -13,9 +13,10 @@ use api::types::core::v1::{
     ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use api::types::discovery::v1::EndpointSlice;
+use api::types::networking::v1::{IPAddress, ServiceCIDR};
 use api::types::policy::v1::PodDisruptionBudget;
 use api::types::rbac::v1::ClusterRole;
-use api::types::storage::v1::VolumeAttributesClass;
+use api::types::storage::v1::{StorageClass, VolumeAttributesClass};
 use api::{LabelSelector, Metadata, ObjectKey, metav1};
 use client::cached::{Cached, IndexTerms};
 use client::{Cache, Change, Client, Scope};
@@ -26,10 +27,14 @@ use reconcile::wiring::controller_of;
 pub const CONTROLLER: &str = "controller";
 /// Index of objects by namespace.
 pub const NAMESPACE: &str = "namespace";
-/// Index of pods by node, and of endpoint slices by service.
+/// Index of pods by node, of endpoint slices by service, of claims by the volume that they name,
+/// and of volumes by the claim that they refer to.
 pub const TIED_TO: &str = "tied to";
 /// Index of pods that wait to be counted, by the job that is to let them go.
 pub const TRACKED: &str = "tracked";
+
+/// Index of claims that name no volume; the term is empty.
+pub const UNBOUND: &str = "unbound";
 
 /// The namespace of the leases by which nodes say that they live.
 const NODE_LEASES: &str = "kube-node-lease";
@@ -43,6 +48,7 @@ pub struct Caches {
     attributes_classes: Shared<VolumeAttributesClass>,
     bootstrap_tokens: Shared<Secret>,
     claims: Shared<PersistentVolumeClaim>,
+    cluster_info: Shared<ConfigMap>,
     cluster_roles: Shared<ClusterRole>,
     config_maps: Shared<ConfigMap>,
     controller_revisions: Shared<ControllerRevision>,
@@ -51,6 +57,7 @@ pub struct Caches {
     deployments: Shared<Deployment>,
     disruption_budgets: Shared<PodDisruptionBudget>,
     endpoints: Shared<Endpoints>,
+    ip_addresses: Shared<IPAddress>,
     jobs: Shared<Job>,
     leases: Shared<Lease>,
     namespaces: Shared<Namespace>,
@@ -59,11 +66,15 @@ pub struct Caches {
     replica_sets: Shared<ReplicaSet>,
     replication_controllers: Shared<ReplicationController>,
     resource_quotas: Shared<ResourceQuota>,
+    service_account_tokens: Shared<Secret>,
     service_accounts: Shared<ServiceAccount>,
+    service_cidrs: Shared<ServiceCIDR>,
     services: Shared<Service>,
     signing_requests: Shared<CertificateSigningRequest>,
     slices: Shared<EndpointSlice>,
     stateful_sets: Shared<StatefulSet>,
+    storage_classes: Shared<StorageClass>,
+    token_tracking: Shared<ConfigMap>,
     volumes: Shared<PersistentVolume>,
 }
 
@@ -101,6 +112,27 @@ fn namespace<K: Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<String> {
 
 fn node(pod: &Pod) -> Vec<String> {
     pod.spec.iter().filter_map(|spec| spec.node_name.clone()).collect()
+}
+
+fn named_volume(claim: &PersistentVolumeClaim) -> Option<&String> {
+    claim.spec.as_ref()?.volume_name.as_ref().filter(|name| !name.is_empty())
+}
+
+fn volume(claim: &PersistentVolumeClaim) -> Vec<String> {
+    named_volume(claim).into_iter().cloned().collect()
+}
+
+fn unbound(claim: &PersistentVolumeClaim) -> Vec<String> {
+    named_volume(claim).is_none().then(String::new).into_iter().collect()
+}
+
+fn claim(volume: &PersistentVolume) -> Vec<String> {
+    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let key = reference.map(|one| {
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        ObjectKey::new(text(&one.namespace), text(&one.name))
+    });
+    key.map(|key| key.to_string()).into_iter().collect()
 }
 
 fn tracking_job(pod: &Pod) -> Vec<String> {
@@ -142,7 +174,25 @@ impl Caches {
         self.of(&self.config_maps, scope, vec![])
     }
 
-    /// Bootstrap tokens, the only secrets that a controller reads.
+    /// Tokens of service accounts that are kept as secrets.
+    #[must_use]
+    pub fn service_account_tokens(&self) -> Arc<Cache<Secret>> {
+        let fields = "type=kubernetes.io/service-account-token".to_owned();
+        self.of(&self.service_account_tokens, Scope { fields, ..Scope::default() }, vec![])
+    }
+
+    /// The config map that says since when the use of such tokens is noted.
+    #[must_use]
+    pub fn token_tracking(&self) -> Arc<Cache<ConfigMap>> {
+        let scope = Scope {
+            namespace: "kube-system".to_owned(),
+            fields: "metadata.name=kube-apiserver-legacy-service-account-token-tracking".to_owned(),
+            ..Scope::default()
+        };
+        self.of(&self.token_tracking, scope, vec![])
+    }
+
+    /// Bootstrap tokens.
     #[must_use]
     pub fn bootstrap_tokens(&self) -> Arc<Cache<Secret>> {
         let scope = Scope {
@@ -151,6 +201,17 @@ impl Caches {
             ..Scope::default()
         };
         self.of(&self.bootstrap_tokens, scope, vec![])
+    }
+
+    /// The public description of the cluster.
+    #[must_use]
+    pub fn cluster_info(&self) -> Arc<Cache<ConfigMap>> {
+        let scope = Scope {
+            namespace: crate::bootstrap_signer::NAMESPACE.to_owned(),
+            fields: format!("metadata.name={}", crate::bootstrap_signer::CLUSTER_INFO),
+            ..Scope::default()
+        };
+        self.of(&self.cluster_info, scope, vec![])
     }
 
     /// Cluster roles.
@@ -201,6 +262,18 @@ impl Caches {
         self.of(&self.endpoints, Scope::default(), vec![])
     }
 
+    /// Addresses of services.
+    #[must_use]
+    pub fn ip_addresses(&self) -> Arc<Cache<IPAddress>> {
+        self.of(&self.ip_addresses, Scope::default(), vec![])
+    }
+
+    /// Ranges of addresses of services.
+    #[must_use]
+    pub fn service_cidrs(&self) -> Arc<Cache<ServiceCIDR>> {
+        self.of(&self.service_cidrs, Scope::default(), vec![])
+    }
+
     /// Jobs.
     #[must_use]
     pub fn jobs(&self) -> Arc<Cache<Job>> {
@@ -243,13 +316,15 @@ impl Caches {
     /// Persistent volumes.
     #[must_use]
     pub fn volumes(&self) -> Arc<Cache<PersistentVolume>> {
-        self.of(&self.volumes, Scope::default(), vec![])
+        self.of(&self.volumes, Scope::default(), vec![(TIED_TO, claim)])
     }
 
     /// Claims of persistent volumes.
     #[must_use]
     pub fn claims(&self) -> Arc<Cache<PersistentVolumeClaim>> {
-        self.of(&self.claims, Scope::default(), vec![(NAMESPACE, namespace)])
+        let indexes: Vec<(&'static str, IndexTerms<PersistentVolumeClaim>)> =
+            vec![(NAMESPACE, namespace), (TIED_TO, volume), (UNBOUND, unbound)];
+        self.of(&self.claims, Scope::default(), indexes)
     }
 
     /// Resource quotas.
@@ -290,6 +365,12 @@ impl Caches {
     #[must_use]
     pub fn stateful_sets(&self) -> Arc<Cache<StatefulSet>> {
         self.of(&self.stateful_sets, Scope::default(), vec![(NAMESPACE, namespace)])
+    }
+
+    /// Storage classes.
+    #[must_use]
+    pub fn storage_classes(&self) -> Arc<Cache<StorageClass>> {
+        self.of(&self.storage_classes, Scope::default(), vec![])
     }
 
     /// Endpoint slices.

@@ -45,6 +45,9 @@ pub struct Flags {
     /// Longest life of a certificate that is signed.
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = seconds)]
     pub cluster_signing_duration: std::time::Duration,
+    /// How long a token of a service account may be unused before it is taken back.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = seconds)]
+    pub legacy_service_account_token_clean_up_period: std::time::Duration,
     /// Seconds without a sign of life after which a node counts as unhealthy.
     #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = seconds)]
     pub node_monitor_grace_period: std::time::Duration,
@@ -93,6 +96,9 @@ pub struct Flags {
     /// Namespaces whose service accounts are worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_serviceaccount_syncs: usize,
+    /// Pods whose ephemeral volumes are worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_ephemeralvolume_syncs: usize,
     /// Objects that the garbage collector works on at a time.
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,

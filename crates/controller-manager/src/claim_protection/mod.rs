@@ -3,6 +3,8 @@
 
 mod plan;
 
+pub(crate) use plan::claims_of;
+
 use std::sync::Arc;
 
 use api::ObjectKey;

@@ -72,7 +72,7 @@ fn ephemeral(pod: &Pod, volume: &Volume) -> Option<String> {
 }
 
 /// The names of the claims that a pod refers to.
-pub(super) fn claims_of(pod: &Pod) -> Vec<String> {
+pub(crate) fn claims_of(pod: &Pod) -> Vec<String> {
     let name = |volume: &Volume| {
         let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
         named.or_else(|| ephemeral(pod, volume))
