@@ -12,6 +12,8 @@ use crate::snapshot::{NodeInfo, Snapshot};
 /// Filters with their facts about a pod.
 pub struct Checks {
     all: Vec<(&'static str, Box<dyn Check>)>,
+    /// How many of them, from the first, are local.
+    local: usize,
     /// The nodes that need be asked about, and who says so; `None`: all.
     pub only: Option<(BTreeSet<String>, Vec<&'static str>)>,
 }
@@ -22,9 +24,10 @@ impl Checks {
     /// # Errors
     /// What is against every node.
     pub fn prepare(pod: &PodInfo, snapshot: &Snapshot, profile: &Profile) -> Result<Self, General> {
-        let mut checks = Self { all: Vec::new(), only: None };
+        let mut checks = Self { all: Vec::new(), local: 0, only: None };
         let mut refused = None;
         for entry in &profile.filters {
+            let are_all_local = checks.local == checks.all.len();
             match entry.filter.prepare(pod, snapshot) {
                 Prepared::Indifferent => {}
                 Prepared::Facts(check) => checks.all.push((entry.name, check)),
@@ -41,6 +44,9 @@ impl Checks {
                     // What another filter says may be final.
                     refused = Some(general);
                 }
+            }
+            if are_all_local && entry.filter.is_local() {
+                checks.local = checks.all.len();
             }
         }
         refused.map_or(Ok(checks), Err)
@@ -93,17 +99,32 @@ impl Checks {
                 came = true;
             }
             if came {
-                with.ask_plainly(&full)?;
+                ask_all(&with.all, &full)?;
             }
         }
-        self.ask_plainly(node)
+        ask_all(&self.all, node)
     }
 
-    fn ask_plainly(&self, node: &NodeInfo) -> Result<(), Refusal> {
-        for (plugin, check) in &self.all {
-            check.check(node).map_err(|objection| Refusal { plugin, objection })?;
-        }
-        Ok(())
+    /// What local filters have against a node, by itself.
+    ///
+    /// # Errors
+    /// The first objection.
+    pub fn ask_local(&self, node: &NodeInfo) -> Result<(), Refusal> {
+        ask_all(&self.all[..self.local], node)
+    }
+
+    /// What the other filters have against a node, by itself.
+    ///
+    /// # Errors
+    /// The first objection.
+    pub fn ask_others(&self, node: &NodeInfo) -> Result<(), Refusal> {
+        ask_all(&self.all[self.local..], node)
+    }
+
+    /// Leaves out the filters to which the pods of a node do not matter.
+    pub fn keep_those_that_look_at_pods(&mut self) {
+        self.all.retain(|(_, check)| check.looks_at_pods());
+        self.local = 0;
     }
 
     /// Changes all facts as if a pod came to a node or left it.
@@ -117,8 +138,15 @@ impl Checks {
     #[must_use]
     pub fn copy(&self) -> Self {
         let all = self.all.iter().map(|(plugin, check)| (*plugin, check.copy())).collect();
-        Self { all, only: None }
+        Self { all, local: self.local, only: None }
     }
+}
+
+fn ask_all(checks: &[(&'static str, Box<dyn Check>)], node: &NodeInfo) -> Result<(), Refusal> {
+    for (plugin, check) in checks {
+        check.check(node).map_err(|objection| Refusal { plugin, objection })?;
+    }
+    Ok(())
 }
 
 fn sorted(plugins: &[&'static str]) -> String {

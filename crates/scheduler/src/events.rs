@@ -129,13 +129,10 @@ impl Kinds {
 /// Whether a change of a node can matter to anybody.
 #[must_use]
 pub fn node_matters(old: &NodeInfo, new: &NodeInfo) -> bool {
-    let spec = |node: &NodeInfo| {
-        node.node.spec.as_ref().map(|spec| (spec.unschedulable.unwrap_or(false), spec.taints.clone()))
-    };
     old.allocatable != new.allocatable
         || old.max_pods != new.max_pods
         || old.node.metadata.labels != new.node.metadata.labels
-        || spec(old).unwrap_or_default() != spec(new).unwrap_or_default()
+        || (old.is_closed, &old.taints) != (new.is_closed, &new.taints)
 }
 
 /// Whether a change of a pod on a node can matter to anybody.

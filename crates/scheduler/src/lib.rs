@@ -15,10 +15,13 @@ pub mod diagnosis;
 pub mod events;
 mod evict;
 pub mod extender;
+pub mod memory;
 pub mod metrics;
 pub mod news;
 pub mod node_selector;
 pub mod objection;
+#[cfg(test)]
+mod oracle;
 pub mod plugins;
 pub mod pod;
 pub mod preemption;

@@ -7,6 +7,7 @@ use api::ObjectKey;
 use api::types::core::v1::Pod;
 use jiff::Timestamp;
 
+use crate::memory::Shape;
 use crate::resources::{Requests, is_sidecar};
 use crate::terms::Terms;
 
@@ -48,6 +49,8 @@ pub struct PodInfo {
     pub ports: Vec<HostPort>,
     /// Which pods it wants near, and which not.
     pub terms: Terms,
+    /// What nodes look at in it.
+    pub shape: Arc<Shape>,
     /// Whether it is being deleted.
     pub is_leaving: bool,
 }
@@ -56,12 +59,14 @@ impl PodInfo {
     /// Looks at a pod.
     #[must_use]
     pub fn new(pod: Arc<Pod>) -> Self {
+        let (requests, ports) = (Requests::of(&pod), host_ports(&pod));
         Self {
+            shape: Arc::new(Shape::of(&pod, &requests.asked, &ports)),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             key: ObjectKey::of(&*pod),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
-            requests: Requests::of(&pod),
-            ports: host_ports(&pod),
+            requests,
+            ports,
             terms: Terms::of(&pod),
             is_leaving: pod.metadata.deletion_timestamp.is_some(),
             pod,

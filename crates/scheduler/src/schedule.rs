@@ -7,6 +7,8 @@ use rand::rngs::StdRng;
 
 use crate::checks::Checks;
 use crate::diagnosis::Diagnosis;
+use crate::memory::{Answers, Memory};
+use crate::objection::Refusal;
 use crate::pod::PodInfo;
 use crate::preemption::Attempt;
 use crate::profile::Profile;
@@ -38,10 +40,12 @@ impl Decision {
 }
 
 /// What a decision takes besides its inputs: where to begin looking, so that
-/// all nodes get their turn where not all are looked at, and chance among equals.
+/// all nodes get their turn where not all are looked at, chance among equals, and
+/// answers that need not be asked for again.
 #[derive(Debug)]
 pub struct Search {
     start: usize,
+    memory: Memory,
     /// Chance among equals.
     pub chance: StdRng,
 }
@@ -49,8 +53,8 @@ pub struct Search {
 impl Search {
     /// A search with its own source of chance.
     #[must_use]
-    pub const fn new(chance: StdRng) -> Self {
-        Self { start: 0, chance }
+    pub fn new(chance: StdRng) -> Self {
+        Self { start: 0, memory: Memory::default(), chance }
     }
 }
 
@@ -122,16 +126,18 @@ pub fn fitting<'a>(
         return Fitting::new(vec![node], diagnosis, Some(checks));
     }
     diagnosis.general = checks.left_out();
-    let ask = |node: &NodeInfo| checks.ask(pod, snapshot, node);
     let nodes = match &checks.only {
         Some((names, _)) => {
-            let named = names.iter().filter_map(|name| snapshot.node(name));
-            look(named.collect::<Vec<_>>().into_iter(), names.len(), profile, &mut diagnosis, ask).0
+            let slots = names.iter().filter_map(|name| Some(snapshot.node(name)?.slot));
+            let ask = |slot, _| checks.ask(pod, snapshot, snapshot.node_in(slot)).map_err(Some);
+            look(slots, names.len(), profile, &mut diagnosis, snapshot, ask).0
         }
         None => {
             let start = search.start % snapshot.len();
-            let around = (0..snapshot.len()).map(|place| snapshot.node_at(start + place));
-            let (nodes, seen) = look(around, snapshot.len(), profile, &mut diagnosis, ask);
+            let around = (0..snapshot.len()).map(|place| snapshot.slot_at(start + place));
+            let answers = search.memory.of(&pod.shape, &profile.name);
+            let ask = |slot, why| remembering(pod, snapshot, &checks, answers, slot, why);
+            let (nodes, seen) = look(around, snapshot.len(), profile, &mut diagnosis, snapshot, ask);
             search.start = start + seen;
             nodes
         }
@@ -140,23 +146,25 @@ pub fn fitting<'a>(
 }
 
 /// Asks about nodes until enough of them fit. Returns those, and how many were
-/// asked about.
+/// asked about. `ask` is told whether the reason matters.
 fn look<'a>(
-    nodes: impl Iterator<Item = &'a NodeInfo>,
+    slots: impl Iterator<Item = usize>,
     count: usize,
     profile: &Profile,
     diagnosis: &mut Diagnosis,
-    ask: impl Fn(&NodeInfo) -> Result<(), crate::objection::Refusal>,
+    snapshot: &'a Snapshot,
+    mut ask: impl FnMut(usize, bool) -> Result<(), Option<Refusal>>,
 ) -> (Vec<&'a NodeInfo>, usize) {
     let wanted = enough(count, profile);
     let (mut fitting, mut seen) = (Vec::new(), 0);
-    for node in nodes {
+    for slot in slots {
         seen += 1;
-        match ask(node) {
-            Ok(()) => fitting.push(node),
-            // Refusals matter only if nobody accepts.
-            Err(refusal) if fitting.is_empty() || profile.has_extenders => {
-                diagnosis.refusals.push((Arc::clone(&node.name), refusal));
+        // Refusals matter only if nobody accepts.
+        let why = fitting.is_empty() || profile.has_extenders;
+        match ask(slot, why) {
+            Ok(()) => fitting.push(snapshot.node_in(slot)),
+            Err(Some(refusal)) if why => {
+                diagnosis.refusals.push((Arc::clone(&snapshot.node_in(slot).name), refusal));
             }
             Err(_) => {}
         }
@@ -165,6 +173,31 @@ fn look<'a>(
         }
     }
     (fitting, seen)
+}
+
+/// Asks about a node what is not remembered.
+fn remembering(
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+    checks: &Checks,
+    answers: &mut Answers,
+    slot: usize,
+    why: bool,
+) -> Result<(), Option<Refusal>> {
+    if snapshot.has_nominated() {
+        return checks.ask(pod, snapshot, snapshot.node_in(slot)).map_err(Some);
+    }
+    let generation = snapshot.generation(slot);
+    match answers.fits(slot, generation) {
+        Some(true) => {}
+        Some(false) if !why => return Err(None),
+        _ => {
+            let local = checks.ask_local(snapshot.node_in(slot));
+            answers.remember(slot, generation, local.is_ok());
+            local.map_err(Some)?;
+        }
+    }
+    checks.ask_others(snapshot.node_in(slot)).map_err(Some)
 }
 
 /// How many fitting nodes are enough, as upstream's adaptive share has it.
@@ -192,7 +225,8 @@ fn choose<'a>(
     if nodes.len() < 2 {
         return nodes.first().copied();
     }
-    let mut scores = scores(pod, snapshot, profile, nodes);
+    let answers = search.memory.of(&pod.shape, &profile.name);
+    let mut scores = scores(pod, snapshot, profile, nodes, answers);
     for (score, extra) in scores.iter_mut().zip(extra) {
         *score += extra;
     }
@@ -203,14 +237,27 @@ fn choose<'a>(
 }
 
 /// The weighted scores of nodes.
-#[must_use]
-pub fn scores(pod: &PodInfo, snapshot: &Snapshot, profile: &Profile, nodes: &[&NodeInfo]) -> Vec<i64> {
+pub fn scores(
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    nodes: &[&NodeInfo],
+    answers: &mut Answers,
+) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
     let mut scores = Vec::with_capacity(nodes.len());
-    for entry in &profile.scores {
+    for (place, entry) in profile.scores.iter().enumerate() {
         let Some(rate) = entry.score.prepare(pod, snapshot, nodes) else { continue };
         scores.clear();
-        scores.extend(nodes.iter().map(|node| rate.score(node)));
+        if entry.score.is_local() {
+            let remembered = |node: &&NodeInfo| {
+                let generation = snapshot.generation(node.slot);
+                answers.score(place, node.slot, generation, || rate.score(node))
+            };
+            scores.extend(nodes.iter().map(remembered));
+        } else {
+            scores.extend(nodes.iter().map(|node| rate.score(node)));
+        }
         rate.normalize(&mut scores);
         for (total, score) in totals.iter_mut().zip(&scores) {
             *total += score * entry.weight;

@@ -69,6 +69,7 @@ impl Plugin for NodeAffinity {
 impl Filter for NodeAffinity {
     type Facts = Option<Required>;
     const IS_LOCAL: bool = true;
+    const LOOKS_AT_PODS: bool = false;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Option<Required>> {
         let Some(required) = Required::of(&pod.pod) else {

@@ -10,7 +10,7 @@ use super::{Filter, MAX_SCORE, Plugin, Prepared, Roles, Score};
 use crate::events::{Event, Kinds};
 use crate::objection::{Objection, Reason, Shortage};
 use crate::pod::PodInfo;
-use crate::resources::{Amounts, Requests, is_extended};
+use crate::resources::{Amounts, is_extended};
 use crate::snapshot::{NodeInfo, Snapshot};
 
 /// The score of a point in the configured shape is out of this.
@@ -119,6 +119,7 @@ impl Plugin for NodeResourcesFit {
 impl Filter for NodeResourcesFit {
     type Facts = Amounts;
     const IS_LOCAL: bool = true;
+    const LOOKS_AT_PODS: bool = true;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Amounts> {
         Prepared::Facts(pod.requests.asked.clone())
@@ -184,7 +185,7 @@ impl Score for NodeResourcesFit {
     const IS_LOCAL: bool = true;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot, _: &[&NodeInfo]) -> Option<Vec<i64>> {
-        let asked = Requests::scored(&pod.pod);
+        let asked = pod.shape.scored();
         Some(self.strategy.resources.iter().map(|resource| asked.of(&resource.name)).collect())
     }
 

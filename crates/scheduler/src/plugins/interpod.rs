@@ -101,6 +101,7 @@ struct Own {
 impl Filter for InterPodAffinity {
     type Facts = Facts;
     const IS_LOCAL: bool = false;
+    const LOOKS_AT_PODS: bool = true;
 
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Facts> {
         let forbidding = snapshot.terms_meaning(pod, |bond| bond == Bond::Forbidden);

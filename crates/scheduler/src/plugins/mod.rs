@@ -127,8 +127,10 @@ pub trait Filter: Plugin {
     /// What it needs to know of the pod and of other nodes.
     type Facts: Clone + Send + Sync + 'static;
     /// Whether its word about a node depends on nothing but the node itself and
-    /// what every pod of the same origin has in common.
+    /// what is part of a pod's [`crate::memory::Shape`].
     const IS_LOCAL: bool;
+    /// Whether its word about a node may change with the pods there.
+    const LOOKS_AT_PODS: bool;
 
     /// The facts.
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Self::Facts>;
@@ -149,7 +151,7 @@ pub trait Score: Plugin {
     /// What it needs to know of the pod and of other nodes.
     type Facts: 'static;
     /// Whether its score of a node depends on nothing but the node itself and
-    /// what every pod of the same origin has in common.
+    /// what is part of a pod's [`crate::memory::Shape`].
     const IS_LOCAL: bool;
 
     /// The facts, given the nodes that may take the pod; `None`: all are equal.
@@ -179,6 +181,8 @@ pub trait Check: Send + Sync {
     fn check(&self, node: &NodeInfo) -> Result<(), Objection>;
     /// See [`Filter::shift`].
     fn shift(&mut self, shift: &Shift<'_>);
+    /// See [`Filter::LOOKS_AT_PODS`].
+    fn looks_at_pods(&self) -> bool;
     /// A copy that can be shifted.
     fn copy(&self) -> Box<dyn Check>;
 }
@@ -192,6 +196,10 @@ impl<F: Filter> Check for Checking<F> {
 
     fn shift(&mut self, shift: &Shift<'_>) {
         self.0.shift(&mut self.1, shift);
+    }
+
+    fn looks_at_pods(&self) -> bool {
+        F::LOOKS_AT_PODS
     }
 
     fn copy(&self) -> Box<dyn Check> {

@@ -35,6 +35,7 @@ impl Plugin for NodeName {
 impl Filter for NodeName {
     type Facts = String;
     const IS_LOCAL: bool = true;
+    const LOOKS_AT_PODS: bool = false;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<String> {
         pod.node().map_or(Prepared::Indifferent, |name| Prepared::Facts(name.to_owned()))
@@ -66,8 +67,8 @@ impl Plugin for NodeUnschedulable {
 
     fn is_helped_by(&self, _: &PodInfo, event: &Event<'_>) -> bool {
         match event {
-            Event::NodeAdded(node) => !is_closed(node),
-            Event::NodeChanged { old, new } => is_closed(old) && !is_closed(new),
+            Event::NodeAdded(node) => !node.is_closed,
+            Event::NodeChanged { old, new } => old.is_closed && !new.is_closed,
             Event::Waiting { new, .. } => tolerates_closed(&new.pod),
             _ => false,
         }
@@ -77,18 +78,15 @@ impl Plugin for NodeUnschedulable {
 impl Filter for NodeUnschedulable {
     type Facts = ();
     const IS_LOCAL: bool = true;
+    const LOOKS_AT_PODS: bool = false;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<()> {
         if tolerates_closed(&pod.pod) { Prepared::Indifferent } else { Prepared::Facts(()) }
     }
 
     fn check(&self, (): &(), node: &NodeInfo) -> Result<(), Objection> {
-        if is_closed(node) { Err(Objection::lasting("node(s) were unschedulable")) } else { Ok(()) }
+        if node.is_closed { Err(Objection::lasting("node(s) were unschedulable")) } else { Ok(()) }
     }
-}
-
-fn is_closed(node: &NodeInfo) -> bool {
-    node.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
 }
 
 fn tolerates_closed(pod: &Pod) -> bool {

@@ -36,6 +36,7 @@ impl Plugin for NodePorts {
 impl Filter for NodePorts {
     type Facts = Vec<HostPort>;
     const IS_LOCAL: bool = true;
+    const LOOKS_AT_PODS: bool = true;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Vec<HostPort>> {
         if pod.ports.is_empty() { Prepared::Indifferent } else { Prepared::Facts(pod.ports.clone()) }

@@ -107,8 +107,7 @@ fn is_helped(pod: &PodInfo, constraints: &[Constraint], event: &Event<'_>) -> bo
         Event::NodeAdded(node) | Event::NodeRemoved(node) => has_keys(node),
         Event::NodeChanged { old, new } => {
             let moved = constraints.iter().any(|c| old.label(&c.key) != new.label(&c.key));
-            let taints = |node: &NodeInfo| node.node.spec.as_ref().and_then(|spec| spec.taints.clone());
-            has_keys(old) != has_keys(new) || has_keys(new) && (moved || taints(old) != taints(new))
+            has_keys(old) != has_keys(new) || has_keys(new) && (moved || old.taints != new.taints)
         }
         _ => false,
     }
@@ -141,6 +140,7 @@ struct Bound {
 impl Filter for PodTopologySpread {
     type Facts = Facts;
     const IS_LOCAL: bool = false;
+    const LOOKS_AT_PODS: bool = true;
 
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Facts> {
         let constraints = self.constraints(&pod.pod, snapshot, HARD);

@@ -44,6 +44,7 @@ impl Plugin for TaintToleration {
 impl Filter for TaintToleration {
     type Facts = Vec<Toleration>;
     const IS_LOCAL: bool = true;
+    const LOOKS_AT_PODS: bool = false;
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Prepared<Vec<Toleration>> {
         Prepared::Facts(tolerations(&pod.pod).to_vec())
@@ -71,7 +72,7 @@ impl Score for TaintToleration {
     fn score(&self, tolerations: &Vec<Toleration>, node: &NodeInfo) -> i64 {
         let prefers_not =
             |taint: &&Taint| taint.effect == PREFER_NO_SCHEDULE && !is_tolerated(taint, tolerations);
-        i64::try_from(taints(node).filter(prefers_not).count()).unwrap_or(i64::MAX)
+        i64::try_from(node.taints.iter().filter(prefers_not).count()).unwrap_or(i64::MAX)
     }
 
     fn normalize(&self, scores: &mut [i64]) {
@@ -82,11 +83,7 @@ impl Score for TaintToleration {
 /// Whether a taint of a node forbids it to a pod with these tolerations.
 pub(super) fn is_kept_out(node: &NodeInfo, tolerations: &[Toleration]) -> bool {
     let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), NO_SCHEDULE | NO_EXECUTE);
-    taints(node).filter(forbids).any(|taint| !is_tolerated(taint, tolerations))
-}
-
-fn taints(node: &NodeInfo) -> impl Iterator<Item = &Taint> {
-    node.node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
+    node.taints.iter().filter(forbids).any(|taint| !is_tolerated(taint, tolerations))
 }
 
 pub(super) fn tolerations(pod: &Pod) -> &[Toleration] {

@@ -39,6 +39,7 @@ pub(super) fn victims(
         trial.remove(one);
     }
     trial.fits()?;
+    trial.checks.keep_those_that_look_at_pods();
     threatened.sort_by_key(|one| rank(one));
     let broken = snapshot.budgets.are_broken_by(threatened.iter().map(Arc::as_ref));
     let (mut victims, mut violations) = (Vec::new(), 0);

@@ -50,13 +50,15 @@ struct Index {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Nodes by slot.
-    nodes: Vec<Option<NodeInfo>>,
+    nodes: Vec<Option<Box<NodeInfo>>>,
     free: Vec<usize>,
     places: HashMap<Arc<str>, usize>,
     /// The slots in the order in which nodes are tried.
     order: Vec<usize>,
     is_order_old: bool,
     generation: u64,
+    /// The generation of each node, by slot.
+    generations: Vec<u64>,
     index: Mutex<Index>,
     /// How many nodes have an image.
     images: HashMap<String, usize>,
@@ -95,14 +97,43 @@ impl Snapshot {
     /// There are no nodes.
     #[must_use]
     pub fn node_at(&self, place: usize) -> &NodeInfo {
-        let slot = self.order[place % self.order.len()];
-        self.nodes[slot].as_ref().expect("a slot in the order has a node")
+        self.node_in(self.slot_at(place))
+    }
+
+    /// The slot at a place in the order, which starts again at its end.
+    ///
+    /// # Panics
+    /// There are no nodes.
+    #[must_use]
+    pub fn slot_at(&self, place: usize) -> usize {
+        self.order[place % self.order.len()]
+    }
+
+    /// The node in a slot.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn node_in(&self, slot: usize) -> &NodeInfo {
+        self.nodes[slot].as_deref().expect("the slot has a node")
+    }
+
+    /// A number that no other state of any node has.
+    #[must_use]
+    pub fn generation(&self, slot: usize) -> u64 {
+        self.generations[slot]
+    }
+
+    /// Whether room is being made anywhere.
+    #[must_use]
+    pub fn has_nominated(&self) -> bool {
+        !self.nominated.is_empty()
     }
 
     /// A node by name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
-        self.nodes[*self.places.get(name)?].as_ref()
+        self.nodes[*self.places.get(name)?].as_deref()
     }
 
     /// How many nodes have an image.
@@ -141,14 +172,14 @@ impl Snapshot {
     /// The domains that a label of nodes makes.
     #[must_use]
     pub fn topology(&self, key: &str) -> Arc<Topology> {
-        self.index.lock().topologies.of(key, self.nodes.iter().flatten())
+        self.index.lock().topologies.of(key, self.nodes.iter().flatten().map(Box::as_ref))
     }
 
     /// How many pods on nodes answer to a question.
     #[must_use]
     pub fn count(&self, question: Question, key: &str) -> (Arc<Topology>, Answer) {
         let mut index = self.index.lock();
-        let topology = index.topologies.of(key, self.nodes.iter().flatten());
+        let topology = index.topologies.of(key, self.nodes.iter().flatten().map(Box::as_ref));
         let answer = index.census.count(question, key, &topology);
         (topology, answer)
     }
@@ -163,7 +194,7 @@ impl Snapshot {
         meaning
             .map(|holder| {
                 let key = &holder.term.topology_key;
-                let topology = topologies.of(key, self.nodes.iter().flatten());
+                let topology = topologies.of(key, self.nodes.iter().flatten().map(Box::as_ref));
                 (holder.bond, key.clone(), Counts::new(topology, Arc::clone(&holder.by_domain)))
             })
             .collect()
@@ -172,12 +203,11 @@ impl Snapshot {
     /// Takes a node, new or changed. Its pods stay.
     pub fn set_node(&mut self, node: &Arc<Node>) {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        self.generation += 1;
-        let generation = self.generation;
         let Some(slot) = self.places.get(name).copied() else {
-            self.add_node(node, generation);
+            self.add_node(node);
             return;
         };
+        self.changed(slot);
         let Some(mut info) = self.nodes[slot].take() else { return };
         self.count_images(&info, false);
         if info.node.metadata.labels == node.metadata.labels {
@@ -188,7 +218,6 @@ impl Snapshot {
             self.index_node(&info);
             self.is_order_old = true;
         }
-        info.generation = generation;
         self.count_images(&info, true);
         self.nodes[slot] = Some(info);
     }
@@ -207,11 +236,9 @@ impl Snapshot {
     /// Counts a pod in on a node. Returns whether the node is known.
     pub fn add_pod(&mut self, name: &str, pod: &Arc<PodInfo>) -> bool {
         let Some(slot) = self.places.get(name).copied() else { return false };
-        self.generation += 1;
-        let generation = self.generation;
+        self.changed(slot);
         let Some(info) = self.nodes[slot].as_mut() else { return false };
         info.add(Arc::clone(pod));
-        info.generation = generation;
         self.index_pods(slot, std::slice::from_ref(pod));
         true
     }
@@ -219,11 +246,9 @@ impl Snapshot {
     /// Counts a pod out. Returns whether it was there.
     pub fn remove_pod(&mut self, name: &str, uid: &str) -> bool {
         let Some(slot) = self.places.get(name).copied() else { return false };
-        self.generation += 1;
-        let generation = self.generation;
+        self.changed(slot);
         let Some(info) = self.nodes[slot].as_mut() else { return false };
         let Some(pod) = info.remove(uid) else { return false };
-        info.generation = generation;
         let index = self.index.get_mut();
         index.census.remove(&pod, slot, &index.topologies);
         index.holders.remove(&pod, slot, &index.topologies);
@@ -272,22 +297,30 @@ impl Snapshot {
     /// Brings the order of nodes up to date after nodes came or went.
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.is_order_old) {
-            self.order = in_turn(self.nodes.iter().flatten());
+            self.order = in_turn(self.nodes.iter().flatten().map(Box::as_ref));
         }
     }
 
-    fn add_node(&mut self, node: &Arc<Node>, generation: u64) {
+    fn changed(&mut self, slot: usize) {
+        self.generation += 1;
+        if self.generations.len() <= slot {
+            self.generations.resize(slot + 1, 0);
+        }
+        self.generations[slot] = self.generation;
+    }
+
+    fn add_node(&mut self, node: &Arc<Node>) {
         let slot = self.free.pop().unwrap_or(self.nodes.len());
+        self.changed(slot);
         let mut info = NodeInfo::new(Arc::clone(node));
         info.slot = slot;
-        info.generation = generation;
         self.places.insert(Arc::clone(&info.name), slot);
         self.count_images(&info, true);
         self.index_node(&info);
         if slot == self.nodes.len() {
-            self.nodes.push(Some(info));
+            self.nodes.push(Some(Box::new(info)));
         } else {
-            self.nodes[slot] = Some(info);
+            self.nodes[slot] = Some(Box::new(info));
         }
         self.is_order_old = true;
     }
@@ -314,7 +347,7 @@ impl Snapshot {
         let index = self.index.get_mut();
         for pod in pods {
             for (_, term) in bonds(pod) {
-                index.topologies.of(&term.topology_key, self.nodes.iter().flatten());
+                index.topologies.of(&term.topology_key, self.nodes.iter().flatten().map(Box::as_ref));
             }
             index.census.add(pod, slot, &index.topologies);
             index.holders.add(pod, slot, &index.topologies);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use api::types::core::v1::Node;
+use api::types::core::v1::{Node, Taint};
 
 use crate::pod::{HostPort, PodInfo};
 use crate::resources::Amounts;
@@ -15,10 +15,12 @@ pub struct NodeInfo {
     pub name: Arc<str>,
     /// Its place in the snapshot; it keeps it as long as it exists.
     pub slot: usize,
-    /// Changes with every change of anything here; no two states share one.
-    pub generation: u64,
     /// The node.
     pub node: Arc<Node>,
+    /// Whether it was closed to new pods.
+    pub is_closed: bool,
+    /// Its taints.
+    pub taints: Vec<Taint>,
     /// What it has for pods.
     pub allocatable: Amounts,
     /// How many pods it takes.
@@ -48,7 +50,9 @@ impl NodeInfo {
 
     /// Takes a newer version of the node; its pods stay.
     pub fn set_node(&mut self, node: Arc<Node>) {
-        let status = node.status.as_ref();
+        let (spec, status) = (node.spec.as_ref(), node.status.as_ref());
+        self.is_closed = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
+        self.taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
         let map = status.and_then(|status| status.allocatable.as_ref());
         self.allocatable = Amounts::from_map(map);
         let pods = map.and_then(|map| map.get("pods"));

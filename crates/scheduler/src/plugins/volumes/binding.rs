@@ -57,6 +57,7 @@ impl Plugin for VolumeBinding {
 impl Filter for VolumeBinding {
     type Facts = Arc<Wishes>;
     const IS_LOCAL: bool = false;
+    const LOOKS_AT_PODS: bool = false;
 
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Arc<Wishes>> {
         match Wishes::of(pod, &snapshot.volumes) {

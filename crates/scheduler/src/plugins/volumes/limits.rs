@@ -57,6 +57,7 @@ impl Plugin for NodeVolumeLimits {
 impl Filter for NodeVolumeLimits {
     type Facts = Facts;
     const IS_LOCAL: bool = false;
+    const LOOKS_AT_PODS: bool = true;
 
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Facts> {
         let wanted: BTreeSet<VolumeId> = volumes_of(pod, &snapshot.volumes).collect();

@@ -57,6 +57,7 @@ impl Plugin for VolumeRestrictions {
 impl Filter for VolumeRestrictions {
     type Facts = Facts;
     const IS_LOCAL: bool = false;
+    const LOOKS_AT_PODS: bool = true;
 
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Facts> {
         let mut exclusive = BTreeSet::new();

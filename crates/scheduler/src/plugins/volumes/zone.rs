@@ -54,6 +54,7 @@ impl Plugin for VolumeZone {
 impl Filter for VolumeZone {
     type Facts = Arc<Vec<Demand>>;
     const IS_LOCAL: bool = false;
+    const LOOKS_AT_PODS: bool = false;
 
     fn prepare(&self, pod: &PodInfo, snapshot: &Snapshot) -> Prepared<Self::Facts> {
         match demands(pod, snapshot) {
