@@ -5,18 +5,31 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use api::{Object, ObjectKey, Status};
-use client::{Client, Target};
+use api::{ObjectKey, Reason, Status};
+use client::{Client, ListOptions, Target};
 use daemon::Clock;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use reconcile::wiring::Waker;
+use serde_json::{Value, json};
 
 /// Answers older than this are forgotten.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// The server's answer to a question: an object, or why there is none.
-pub type Answer = Arc<Result<Object, Status>>;
+/// The time that the server may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server's answer to a question, as JSON, or why there is none.
+pub type Answer = Arc<Result<Value, Status>>;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    /// An object.
+    Get(Target),
+    /// The objects of a collection that have labels.
+    List(Target, String),
+}
 
 #[derive(Clone, Debug)]
 enum Known {
@@ -33,7 +46,7 @@ pub struct Answers {
     client: Option<Client>,
     clock: Arc<dyn Clock>,
     waker: OnceLock<Waker>,
-    known: Mutex<HashMap<Target, Known>>,
+    known: Mutex<HashMap<Question, Known>>,
 }
 
 impl Answers {
@@ -52,28 +65,61 @@ impl Answers {
     /// What is at a place, if that is known not longer ago than `fresh`; otherwise it is asked,
     /// and the key is woken when the answer is there.
     pub fn get(self: &Arc<Self>, place: &Target, fresh: Duration, key: &ObjectKey) -> Option<Answer> {
+        self.ask(Question::Get(place.clone()), fresh, key)
+    }
+
+    /// As [`Self::get`], the `items` of a collection.
+    pub fn list(
+        self: &Arc<Self>,
+        place: &Target,
+        labels: &str,
+        fresh: Duration,
+        key: &ObjectKey,
+    ) -> Option<Answer> {
+        self.ask(Question::List(place.clone(), labels.to_owned()), fresh, key)
+    }
+
+    fn ask(self: &Arc<Self>, question: Question, fresh: Duration, key: &ObjectKey) -> Option<Answer> {
         let now = self.clock.now();
         let is_older = |at: Timestamp, than: Duration| now.duration_since(at).unsigned_abs() > than;
         let mut known = self.known.lock();
-        match known.get(place) {
+        match known.get(&question) {
             Some(Known::Answered { answer, at }) if !is_older(*at, fresh) => return Some(Arc::clone(answer)),
             Some(Known::Pending) => return None,
             _ => {}
         }
         known.retain(|_, one| !matches!(one, Known::Answered { at, .. } if is_older(*at, KEPT)));
         let client = self.client.clone()?;
-        known.insert(place.clone(), Known::Pending);
+        known.insert(question.clone(), Known::Pending);
         drop(known);
-        let (this, place, key) = (Arc::clone(self), place.clone(), key.clone());
+        let (this, key) = (Arc::clone(self), key.clone());
         daemon::tasks::spawn("answer", async move {
-            let found = client.get_json(place.clone()).await;
-            let answer = found.and_then(|found| Object::from_slice(&found.json).map_err(Status::internal));
+            let found = tokio::time::timeout(PATIENCE, fetch(&client, &question)).await;
+            let late = || Status::new(Reason::Timeout, format!("no answer in {} seconds", PATIENCE.as_secs()));
+            let answer = found.unwrap_or_else(|_| Err(late()));
             let at = this.clock.now();
-            this.known.lock().insert(place, Known::Answered { answer: Arc::new(answer), at });
+            this.known.lock().insert(question, Known::Answered { answer: Arc::new(answer), at });
             if let Some(waker) = this.waker.get() {
                 waker.wake(key);
             }
         });
         None
+    }
+}
+
+async fn fetch(client: &Client, question: &Question) -> Result<Value, Status> {
+    let read = |json: &[u8]| serde_json::from_slice::<Value>(json).map_err(Status::internal);
+    match question {
+        Question::Get(place) => read(&client.get_json(place.clone()).await?.json),
+        Question::List(place, labels) => {
+            let options = ListOptions {
+                namespace: place.namespace.clone(),
+                labels: labels.clone(),
+                ..ListOptions::default()
+            };
+            let list = client.list_json(place.clone(), &options).await?;
+            let items = list.items.iter().map(|json| read(json)).collect::<Result<Vec<Value>, Status>>()?;
+            Ok(json!({"items": items}))
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use api::metav1::ObjectMeta;
 use api::types::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use api::types::autoscaling::v2::HorizontalPodAutoscaler;
 use api::types::batch::v1::{CronJob, Job};
 use api::types::certificates::v1::CertificateSigningRequest;
 use api::types::coordination::v1::Lease;
@@ -16,7 +17,8 @@ use api::types::discovery::v1::EndpointSlice;
 use api::types::networking::v1::{IPAddress, ServiceCIDR};
 use api::types::policy::v1::PodDisruptionBudget;
 use api::types::rbac::v1::ClusterRole;
-use api::types::storage::v1::{StorageClass, VolumeAttributesClass};
+use api::types::resource::v1::{ResourceClaim, ResourceClaimTemplate};
+use api::types::storage::v1::{CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass};
 use api::{LabelSelector, Metadata, ObjectKey, metav1};
 use client::cached::{Cached, IndexTerms};
 use client::{Cache, Change, Client, Scope};
@@ -46,6 +48,7 @@ type Shared<K> = OnceLock<Arc<Cache<K>>>;
 pub struct Caches {
     client: Option<Client>,
     attributes_classes: Shared<VolumeAttributesClass>,
+    autoscalers: Shared<HorizontalPodAutoscaler>,
     bootstrap_tokens: Shared<Secret>,
     claims: Shared<PersistentVolumeClaim>,
     cluster_info: Shared<ConfigMap>,
@@ -53,6 +56,7 @@ pub struct Caches {
     config_maps: Shared<ConfigMap>,
     controller_revisions: Shared<ControllerRevision>,
     cron_jobs: Shared<CronJob>,
+    csi_drivers: Shared<CSIDriver>,
     daemon_sets: Shared<DaemonSet>,
     deployments: Shared<Deployment>,
     disruption_budgets: Shared<PodDisruptionBudget>,
@@ -65,6 +69,8 @@ pub struct Caches {
     pods: Shared<Pod>,
     replica_sets: Shared<ReplicaSet>,
     replication_controllers: Shared<ReplicationController>,
+    resource_claim_templates: Shared<ResourceClaimTemplate>,
+    resource_claims: Shared<ResourceClaim>,
     resource_quotas: Shared<ResourceQuota>,
     service_account_tokens: Shared<Secret>,
     service_accounts: Shared<ServiceAccount>,
@@ -75,6 +81,7 @@ pub struct Caches {
     stateful_sets: Shared<StatefulSet>,
     storage_classes: Shared<StorageClass>,
     token_tracking: Shared<ConfigMap>,
+    volume_attachments: Shared<VolumeAttachment>,
     volumes: Shared<PersistentVolume>,
 }
 
@@ -232,10 +239,28 @@ impl Caches {
         self.of(&self.controller_revisions, Scope::default(), vec![(CONTROLLER, controller)])
     }
 
+    /// Horizontal pod autoscalers.
+    #[must_use]
+    pub fn autoscalers(&self) -> Arc<Cache<HorizontalPodAutoscaler>> {
+        self.of(&self.autoscalers, Scope::default(), vec![])
+    }
+
     /// Cron jobs.
     #[must_use]
     pub fn cron_jobs(&self) -> Arc<Cache<CronJob>> {
         self.of(&self.cron_jobs, Scope::default(), vec![])
+    }
+
+    /// What drivers of volumes say of themselves.
+    #[must_use]
+    pub fn csi_drivers(&self) -> Arc<Cache<CSIDriver>> {
+        self.of(&self.csi_drivers, Scope::default(), vec![])
+    }
+
+    /// Attachments of volumes to nodes.
+    #[must_use]
+    pub fn volume_attachments(&self) -> Arc<Cache<VolumeAttachment>> {
+        self.of(&self.volume_attachments, Scope::default(), vec![])
     }
 
     /// Daemon sets.
@@ -325,6 +350,18 @@ impl Caches {
         let indexes: Vec<(&'static str, IndexTerms<PersistentVolumeClaim>)> =
             vec![(NAMESPACE, namespace), (TIED_TO, volume), (UNBOUND, unbound)];
         self.of(&self.claims, Scope::default(), indexes)
+    }
+
+    /// Resource claims.
+    #[must_use]
+    pub fn resource_claims(&self) -> Arc<Cache<ResourceClaim>> {
+        self.of(&self.resource_claims, Scope::default(), vec![(CONTROLLER, controller)])
+    }
+
+    /// Templates of resource claims.
+    #[must_use]
+    pub fn resource_claim_templates(&self) -> Arc<Cache<ResourceClaimTemplate>> {
+        self.of(&self.resource_claim_templates, Scope::default(), vec![])
     }
 
     /// Resource quotas.

@@ -5,6 +5,16 @@ use std::path::PathBuf;
 use clap::Parser;
 use ipnet::IpNet;
 
+/// Who gives services of type LoadBalancer their addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ServiceLoadBalancer {
+    /// Somebody else, or nobody.
+    #[default]
+    None,
+    /// The nodes: services have their addresses.
+    Nodes,
+}
+
 /// Runs the controllers of a cluster.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kube-controller-manager", version)]
@@ -24,6 +34,16 @@ pub struct Flags {
     /// Ranges of pod addresses, one per family.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub cluster_cidr: Vec<IpNet>,
+    /// Who gives services of type LoadBalancer their addresses.
+    #[arg(long, value_enum, default_value_t)]
+    pub service_load_balancer: ServiceLoadBalancer,
+    /// The directory on nodes under which the local path provisioner makes volumes, unless a
+    /// storage class names another by its parameter `path`.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/corten/local-path")]
+    pub local_path_root: String,
+    /// The image of the pods that delete such volumes; it needs `rm`.
+    #[arg(long, value_name = "IMAGE", default_value = "busybox:stable")]
+    pub local_path_helper_image: String,
     /// Give each node a part of the cluster's ranges.
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub allocate_node_cidrs: bool,
@@ -54,6 +74,24 @@ pub struct Flags {
     /// Ended pods that are kept; 0 keeps all.
     #[arg(long, default_value_t = 12_500)]
     pub terminated_pod_gc_threshold: usize,
+    /// How often the size of an autoscaler's target is looked at.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = seconds)]
+    pub horizontal_pod_autoscaler_sync_period: std::time::Duration,
+    /// How long the highest recommended size is kept before a target shrinks.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = seconds)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: std::time::Duration,
+    /// How far the ratio of use to goal may be from one before a target is resized.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// How long after its start a pod's CPU use may be left out.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = seconds)]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: std::time::Duration,
+    /// How long after its start a pod that is not ready counts as never ready.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = seconds)]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: std::time::Duration,
+    /// Autoscalers worked on at a time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
     /// Deployments worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_deployment_syncs: usize,
@@ -99,6 +137,9 @@ pub struct Flags {
     /// Pods whose ephemeral volumes are worked on at a time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_ephemeralvolume_syncs: usize,
+    /// Pods, and resource claims, worked on at a time.
+    #[arg(long, default_value_t = 50)]
+    pub concurrent_resource_claim_syncs: usize,
     /// Objects that the garbage collector works on at a time.
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,

@@ -6,6 +6,7 @@
 //! crate `reconcile`. Start reading in [`controllers`], the table of all.
 
 pub mod answers;
+pub mod attach_detach;
 pub mod attributes_class_protection;
 pub mod bootstrap_signer;
 pub mod caches;
@@ -25,9 +26,11 @@ pub mod endpointslice_mirroring;
 pub mod ephemeral_volume;
 pub mod flags;
 pub mod garbage_collector;
+pub mod horizontal_autoscaler;
 pub mod inventory;
 pub mod job;
 pub mod legacy_token_cleaner;
+pub mod local_path;
 pub mod namespace;
 pub mod namespaces;
 pub mod node_ipam;
@@ -39,11 +42,13 @@ pub mod pod_gc;
 pub mod pods;
 mod protection;
 pub mod replicaset;
+pub mod resource_claim;
 pub mod resource_quota;
 pub mod revisions;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_cidr;
+pub mod service_load_balancer;
 pub mod service_pods;
 pub mod signing_requests;
 pub mod statefulset;

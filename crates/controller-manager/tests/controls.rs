@@ -15,16 +15,16 @@ use reconcile::Metrics;
 use serde_json::{Value, json};
 use testkit::{ControlPlane, eventually};
 
-fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
+pub(crate) fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("a valid object")
 }
 
-fn all(labels: &str) -> ListOptions {
+pub(crate) fn all(labels: &str) -> ListOptions {
     ListOptions { namespace: "default".into(), labels: labels.into(), ..ListOptions::default() }
 }
 
 /// Runs each pod that waits; those of jobs end at once.
-async fn play_kubelet(client: &Client) {
+pub(crate) async fn play_kubelet(client: &Client) {
     let pods = client.list::<Pod>(&all("")).await.map(|list| list.items).unwrap_or_default();
     for (number, pod) in pods.iter().enumerate() {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -256,8 +256,13 @@ async fn protects_storage(client: &Client) -> anyhow::Result<()> {
     let volume = json!({"metadata": {"name": "disk"}, "spec": {
         "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/disk"}}});
     client.create(&object::<PersistentVolume>(volume)).await?;
-    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
-    client.patch_status::<PersistentVolume>("", "disk", &bound).await?;
+    eventually("claim and volume find each other", || async {
+        let claim = client.get::<PersistentVolumeClaim>("default", "data").await.ok();
+        let volume = client.get::<PersistentVolume>("", "disk").await.ok();
+        let phases = (claim.and_then(|one| one.status?.phase), volume.and_then(|one| one.status?.phase));
+        phases == (Some("Bound".to_owned()), Some("Bound".to_owned()))
+    })
+    .await?;
     let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
     client.delete::<PersistentVolumeClaim>("default", "data", &now).await?;
     client.delete::<PersistentVolume>("", "disk", &now).await?;
@@ -273,8 +278,6 @@ async fn protects_storage(client: &Client) -> anyhow::Result<()> {
     assert!(client.find::<PersistentVolumeClaim>("default", "data").await?.is_some(), "a pod uses it");
     assert!(client.find::<PersistentVolume>("", "disk").await?.is_some(), "it is bound");
     client.delete::<Pod>("default", "user", &now).await?;
-    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
-    client.patch_status::<PersistentVolume>("", "disk", &released).await?;
     eventually("what is no longer used is gone", || async {
         matches!(client.find::<PersistentVolumeClaim>("default", "data").await, Ok(None))
             && matches!(client.find::<PersistentVolume>("", "disk").await, Ok(None))

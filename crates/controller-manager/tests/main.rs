@@ -3,3 +3,4 @@
 mod certificates;
 mod controls;
 mod leads;
+mod workloads;

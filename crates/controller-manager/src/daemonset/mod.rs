@@ -1,6 +1,7 @@
 //! Keeps one pod on each node that a daemon set fits (upstream:
 //! `pkg/controller/daemon`).
 
+mod backoff;
 mod plan;
 mod revisions;
 mod template;
@@ -8,17 +9,23 @@ mod template;
 mod tests;
 mod update;
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::ObjectKey;
 use api::types::apps::v1::{ControllerRevision, DaemonSet};
 use api::types::core::v1::{Node, Pod};
 use client::Cache;
+use daemon::Clock;
+use parking_lot::Mutex;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
 use crate::caches::{CONTROLLER, adopters, orphans_in};
 use crate::controllers::Context;
-use crate::{owners, revisions as history};
+use crate::{owners, pods, revisions as history};
+
+use backoff::Failures;
 
 /// The loop's caches.
 pub struct DaemonSets {
@@ -26,6 +33,8 @@ pub struct DaemonSets {
     pods: Arc<Cache<Pod>>,
     nodes: Arc<Cache<Node>>,
     revisions: Arc<Cache<ControllerRevision>>,
+    clock: Arc<dyn Clock>,
+    failures: Mutex<Failures>,
 }
 
 /// What a plan is made of.
@@ -34,6 +43,8 @@ pub struct Observed {
     /// Its pods, and those of the namespace that nobody controls.
     pods: Vec<Arc<Pod>>,
     nodes: Vec<Arc<Node>>,
+    /// How long failed pods are still left, by uid.
+    left: HashMap<String, Duration>,
     /// Its revisions, and those of the namespace that nobody controls.
     revisions: Vec<Arc<ControllerRevision>>,
     /// The revision, whoever's, that has the name of the one to create.
@@ -50,6 +61,8 @@ pub fn start(context: &Context) -> Loop {
         pods: Arc::clone(&pods),
         nodes: Arc::clone(&nodes),
         revisions: Arc::clone(&revisions),
+        clock: Arc::clone(&context.clock),
+        failures: Mutex::default(),
     };
     Loop::new(reconciler, context.flags.concurrent_daemonset_syncs)
         .own(&sets)
@@ -64,6 +77,24 @@ pub fn start(context: &Context) -> Loop {
         })
 }
 
+impl DaemonSets {
+    /// How long the failed pods of a set are still left.
+    fn failed(&self, set: &DaemonSet, pods: &[Arc<Pod>]) -> HashMap<String, Duration> {
+        let now = self.clock.now();
+        let mut failures = self.failures.lock();
+        let failed = pods.iter().filter(|pod| {
+            pods::phase(pod) == "Failed"
+                && !pods::is_being_deleted(pod)
+                && owners::is_controlled_by(&***pod, set)
+        });
+        let mut left = |pod: &Pod| {
+            let uid = owners::uid(pod);
+            (uid.to_owned(), failures.left(owners::uid(set), pods::node_name(pod), uid, now))
+        };
+        failed.map(|pod| left(pod)).collect()
+    }
+}
+
 impl Reconciler for DaemonSets {
     const NAME: &'static str = "daemonset";
     type Observed = Observed;
@@ -75,7 +106,8 @@ impl Reconciler for DaemonSets {
         let mut revisions = self.revisions.indexed(CONTROLLER, owners::uid(&*set));
         revisions.extend(self.revisions.indexed(CONTROLLER, &orphans_in(&key.namespace)));
         let namesake = self.revisions.get(&key.namespace, &history::new_name(&*set));
-        Some(Observed { set, pods, nodes: self.nodes.list(), revisions, namesake })
+        let left = self.failed(&set, &pods);
+        Some(Observed { set, pods, nodes: self.nodes.list(), left, revisions, namesake })
     }
 
     fn plan(&self, observed: &Observed, moment: &Moment) -> Plan {

@@ -1,7 +1,7 @@
 //! What a daemon set needs: a pod on each node that fits, none elsewhere, its
 //! revisions kept, its status told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +20,6 @@ use crate::{nodes, owners, pods, status};
 
 /// Pods created or deleted in one plan.
 const BATCH: usize = 250;
-/// A pod that failed is replaced when it is this old, so that one which a node
-/// refuses over and over does not keep everybody busy.
-const FAILED_FOR: Duration = Duration::from_secs(10);
 
 type ByNode = BTreeMap<String, Vec<Arc<Pod>>>;
 
@@ -56,6 +53,7 @@ fn fits(set: &DaemonSet, node: &Node) -> (bool, bool) {
 
 struct Sync<'a> {
     set: &'a DaemonSet,
+    left: &'a HashMap<String, Duration>,
     hash: String,
     by_node: ByNode,
     moment: &'a Moment,
@@ -84,7 +82,7 @@ pub(super) fn plan(observed: &Observed, moment: &Moment) -> Plan {
     plan.actions.extend(history.actions);
     let writes_revision = !current.actions.is_empty() || current.collision.is_some();
     plan.actions.extend(current.actions);
-    let mut sync = Sync { set, hash: current.hash, by_node, moment, plan };
+    let mut sync = Sync { set, left: &observed.left, hash: current.hash, by_node, moment, plan };
     if !writes_revision {
         // Pods carry the revision's hash: it must be there before them.
         sync.place(&observed.nodes);
@@ -160,10 +158,9 @@ impl Sync<'_> {
     }
 
     fn replace_failed(&mut self, pod: &Arc<Pod>, node: &str, step: &mut Step) {
-        let created = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-        let age = self.moment.now.duration_since(created).as_secs_f64().max(0.0);
-        if age < FAILED_FOR.as_secs_f64() {
-            self.plan.wake(Duration::from_secs_f64(FAILED_FOR.as_secs_f64() - age));
+        let left = self.left.get(owners::uid(&**pod)).copied().unwrap_or_default();
+        if !left.is_zero() {
+            self.plan.wake(left);
             return;
         }
         let text = format!(

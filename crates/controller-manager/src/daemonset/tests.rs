@@ -50,6 +50,7 @@ fn plan_of(set: &DaemonSet, pods: Vec<Pod>, nodes: Vec<Node>) -> Plan {
         set: Arc::new(set.clone()),
         pods: pods.into_iter().map(Arc::new).collect(),
         nodes: nodes.into_iter().map(Arc::new).collect(),
+        left: [("uid-later".to_owned(), Duration::from_secs(4))].into(),
         revisions: vec![Arc::new(revision(set))],
         namesake: None,
     };
@@ -88,6 +89,16 @@ fn each_node_that_fits_has_one_pod() {
             vec![owned("p", &now_hash, json!({"spec": {"nodeName": "a"}, "status": {"phase": "Failed"}}))],
             plain(),
             vec!["event", "delete"],
+        ),
+        (
+            "unless it is too soon",
+            vec![owned(
+                "later",
+                &now_hash,
+                json!({"spec": {"nodeName": "a"}, "status": {"phase": "Failed"}}),
+            )],
+            plain(),
+            vec![],
         ),
     ];
     for (name, pods, node, expected) in table {

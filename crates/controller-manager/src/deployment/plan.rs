@@ -392,6 +392,8 @@ impl<'a> Rollout<'a> {
         if let Some(failure) = moment.failure.as_ref().filter(|failure| failure.verb == "create") {
             let name = revisions::new_name(self.deployment);
             let text = format!("Failed to create new replica set {name:?}: {}", failure.message);
+            let about = reference(self.deployment);
+            self.actions.push(Action::warning(about, "ReplicaSetCreateError", text.clone()));
             self.conditions.progressing("False", "ReplicaSetCreateError", text);
         }
         let mut conditions = self.conditions.clone();

@@ -119,9 +119,9 @@ impl Sizes {
 /// What an answer of the scale subresource says.
 fn read(answer: &Answer, owner: &OwnerReference, exists: bool, resource: &str) -> Size {
     match &**answer {
-        Ok(scale) if scale.uid() != owner.uid => Size::Missing,
+        Ok(scale) if scale["metadata"]["uid"] != *owner.uid => Size::Missing,
         Ok(scale) => {
-            let replicas = scale.at(&["spec", "replicas"]).and_then(serde_json::Value::as_i64);
+            let replicas = scale["spec"]["replicas"].as_i64();
             let replicas = i32::try_from(replicas.unwrap_or_default()).unwrap_or(i32::MAX);
             Size::Wants { uid: owner.uid.clone(), replicas }
         }
@@ -133,7 +133,7 @@ fn read(answer: &Answer, owner: &OwnerReference, exists: bool, resource: &str) -
 
 #[cfg(test)]
 mod tests {
-    use api::{Object, Status};
+    use api::Status;
     use serde_json::json;
 
     use super::*;
@@ -143,7 +143,7 @@ mod tests {
         let owner = OwnerReference { uid: "u".into(), ..OwnerReference::default() };
         let scale = |uid: &str| {
             let scale = json!({"metadata": {"uid": uid}, "spec": {"replicas": 4}});
-            Arc::new(Ok(Object::from_value(scale).expect("an object")))
+            Arc::new(Ok(scale))
         };
         let absent: Answer = Arc::new(Err(Status::not_found("", "things", "x")));
         assert_eq!(read(&scale("u"), &owner, true, "things."), Size::Wants { uid: "u".into(), replicas: 4 });

@@ -371,3 +371,37 @@ fn in_any_order_and_with_faults_each_success_counts_once() {
         assert!(complete, "seed {seed}: {status:?}");
     }
 }
+
+/// Ends pods one way or the other.
+fn fallible_workers(world: &mut World, dice: &mut Dice) -> bool {
+    let all: Vec<Pod> = world.list();
+    let running: Vec<&Pod> = all.iter().filter(|pod| crate::pods::is_active(pod)).collect();
+    if running.is_empty() {
+        return false;
+    }
+    let phase = if dice.chance(40) { "Failed" } else { "Succeeded" };
+    let key = ObjectKey::of(running[dice.below(running.len())]);
+    world.edit::<Pod>(&key, |pod| pod.set_at(&["status", "phase"], phase));
+    true
+}
+
+#[test]
+fn in_any_order_and_with_faults_each_failure_counts_once() {
+    for seed in 0..25 {
+        let mut world = World::at(now());
+        world.put(&job(json!({"spec": {"completions": 5, "parallelism": 2, "backoffLimit": 1000}})));
+        let mut simulation = Simulation::new(seed, world, replica, Box::new(fallible_workers));
+        simulation.disturb(300);
+        simulation.settle(Duration::from_secs(700));
+        let ended = |phase: &str| {
+            let pods: Vec<Pod> = simulation.world.list();
+            i32::try_from(pods.iter().filter(|pod| crate::pods::phase(pod) == phase).count())
+                .expect("few pods")
+        };
+        let status = simulation.world.list::<Job>()[0].status.clone().unwrap_or_default();
+        assert_eq!(status.succeeded, Some(5), "seed {seed}");
+        assert_eq!(status.failed.unwrap_or_default(), ended("Failed"), "seed {seed}");
+        assert_eq!(ended("Succeeded"), 5, "seed {seed}");
+        assert!(status.conditions.iter().flatten().any(|one| one.type_ == "Complete"), "seed {seed}");
+    }
+}

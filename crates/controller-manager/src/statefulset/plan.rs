@@ -254,7 +254,8 @@ impl Sync<'_> {
         let patch = identity::repair(self.set, pod, ordinal);
         let mut changes = patch.is_some();
         let text = format!("Update Pod {} in StatefulSet {}", pods::name(pod), owners::name(self.set));
-        if let (Some(failure), true) = (&self.moment.failure, changes) {
+        let failure = self.moment.failure.as_ref().filter(|failure| failure.verb == "patch");
+        if let (Some(failure), true) = (failure, changes) {
             let text = format!("{text} failed error: {}", failure.message);
             self.plan.actions.push(Action::warning(reference(self.set), "FailedUpdate", text));
         }
