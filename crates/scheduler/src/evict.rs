@@ -14,7 +14,7 @@ use crate::pod::PodInfo;
 use crate::writes::{condition, patch_status};
 
 /// Whose room is to be made, and how.
-pub(crate) struct Eviction {
+pub(crate) struct MakingRoom {
     /// For whom.
     pub(crate) pod: Arc<PodInfo>,
     /// Where.
@@ -25,7 +25,7 @@ pub(crate) struct Eviction {
     pub(crate) claims: Vec<Arc<PodInfo>>,
 }
 
-impl Eviction {
+impl MakingRoom {
     /// Whether there is nothing to do but to wait: all victims are leaving.
     pub(crate) fn is_under_way(&self) -> bool {
         self.victims.iter().all(|victim| victim.is_leaving)

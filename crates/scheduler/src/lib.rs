@@ -14,6 +14,7 @@ pub mod config;
 pub mod diagnosis;
 pub mod events;
 mod evict;
+pub mod explanation;
 pub mod extender;
 pub mod memory;
 pub mod metrics;

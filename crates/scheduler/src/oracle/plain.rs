@@ -199,7 +199,7 @@ impl World {
             there
                 .is_some_and(|there| terms.near.iter().any(|term| label(there, &term.topology_key).is_some()))
         };
-        let is_first = !meant_pods.iter().any(|other| has_place(other)) && meant(pod) && has_keys;
+        let is_first = !meant_pods.iter().any(has_place) && meant(pod) && has_keys;
         let is_hated = |other: &Pod| {
             self::terms(other)
                 .away

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use crate::cluster::Cluster;
 use crate::diagnosis::Diagnosis;
 use crate::events::Event;
-use crate::evict::Eviction;
+use crate::evict::MakingRoom;
+use crate::explanation::Eviction;
 use crate::extender::{self, Extender};
 use crate::metrics::Metrics;
 use crate::news::{Bound, Caches, News, Teller};
@@ -204,6 +205,7 @@ impl Loop {
         let profiles = &self.parts.profiles;
         self.queue.refused(&pod.uid, diagnosis.refused_by(&profiles[place]), profiles, now);
         self.parts.metrics.attempt("unschedulable");
+        let eviction = Eviction::of(&attempt);
         let nominated = match attempt {
             _ if profiles[place].preemption.is_none() => Some(None),
             Attempt::NotMade(_) => None,
@@ -218,7 +220,7 @@ impl Loop {
             self.cluster.nominate(pod, node.as_deref());
         }
         let message = diagnosis.message();
-        self.parts.verdicts.keep(pod.key.clone(), diagnosis);
+        self.parts.verdicts.keep(pod, diagnosis, eviction, self.parts.clock.now());
         self.say(pod, Verdict { reason: "Unschedulable", message, nominated });
     }
 
@@ -230,18 +232,18 @@ impl Loop {
         for claim in &claims {
             self.cluster.withdraw(&claim.uid);
         }
-        let eviction = Eviction { pod: Arc::clone(pod), node, victims, claims };
-        if eviction.is_under_way() {
+        let making = MakingRoom { pod: Arc::clone(pod), node, victims, claims };
+        if making.is_under_way() {
             return;
         }
-        self.parts.metrics.preempted(eviction.victims.len());
+        self.parts.metrics.preempted(making.victims.len());
         self.queue.hold(&pod.uid);
         let (client, recorder) = (self.parts.client.clone(), self.recorder(pod).clone());
         let (tell, now) = (self.tell.clone(), self.parts.clock.now());
         tasks::spawn("make-room", async move {
-            let was_made = eviction.carry_out(&client, &recorder, now).await;
+            let was_made = making.carry_out(&client, &recorder, now).await;
             // Fails only when the loop has ended.
-            let _ = tell.send(News::RoomMade { uid: eviction.pod.uid.clone(), was_made });
+            let _ = tell.send(News::RoomMade { uid: making.pod.uid.clone(), was_made });
         });
     }
 
