@@ -70,6 +70,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
     let kubelets = Arc::new(Kubelets::new(kubelet_files(flags)));
     let outward = Arc::new(Outward::new(Arc::clone(&cache), Arc::clone(&kubelets)));
     let authorizer = Arc::new(flags.authorization.open(&cache, &shell.clock)?);
+    flags.authorization.follow(&authorizer, &cache, &shell.clock, shell.shutdown.clone());
     let converter = Arc::new(Converter::new(Arc::clone(&outward)));
     let parts = Parts {
         cache: Arc::clone(&cache),
@@ -104,7 +105,7 @@ pub async fn assemble(flags: &Flags, shell: &Shell) -> anyhow::Result<Running> {
         Arc::clone(&connector),
         Arc::clone(&aggregation),
     );
-    let services = Services::new(&gate, &connector, &shell.shutdown);
+    let services = Services::new(&gate, &connector, &aggregation, &shell.shutdown);
     let front = Arc::new(Front::new(Arc::clone(&gate), Arc::new(rest), services));
 
     settle(&gate, &aggregation, own_service, (flags, address.port()), shell).await?;

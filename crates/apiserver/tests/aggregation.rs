@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use client::{Client, Target};
 use daemon::server::{Limits, Peer, Service, serve};
 use daemon::tls::{ServerFiles, ServerTls};
 use daemon::{Clock as _, Shutdown, SystemClock};
@@ -34,6 +35,11 @@ impl Service for Extension {
             "/apis/x.example.com/v1" => json!({
                 "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "x.example.com/v1",
                 "resources": [{"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list"]}],
+            }),
+            "/openapi/v2" => json!({
+                "swagger": "2.0", "info": {"title": "x", "version": "v1"},
+                "paths": {THINGS: {"get": {"responses": {"200": {"description": "OK"}}}}, "/healthz": {}},
+                "definitions": {"com.example.x.v1.Thing": {"type": "object"}},
             }),
             path => {
                 let header = |name: &str| -> Vec<&str> {
@@ -152,19 +158,8 @@ async fn others_answer_for_their_groups() {
         "things.x.example.com is forbidden: User \"bob\" cannot list resource \"things\" in API group \"x.example.com\" in the namespace \"default\""
     );
 
-    let groups = rest.get("/apis").await.expect("answers").json();
-    let group = groups["groups"].as_array().expect("groups").last().expect("a group").clone();
-    assert_eq!(group["preferredVersion"], json!({"groupVersion": "x.example.com/v1", "version": "v1"}));
-    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
-    let groups = rest.send(Method::GET, "/apis", &accept, "").await.expect("answers").json();
-    let group = groups["items"].as_array().expect("groups").last().expect("a group").clone();
-    assert_eq!(group["metadata"]["name"], "x.example.com");
-    assert_eq!(group["versions"][0]["freshness"], "Current");
-    assert_eq!(group["versions"][0]["resources"][0]["resource"], "things");
-    let list = rest.get("/apis/x.example.com/v1").await.expect("answers").json();
-    assert_eq!(list["resources"][0]["name"], "things");
-    let index = rest.get("/openapi/v3").await.expect("answers").json();
-    assert!(index["paths"]["apis/x.example.com/v1"].is_object());
+    is_discovered(&rest).await;
+    over_grpc(&plane).await;
 
     // A certificate of somebody else.
     let wrong = base64::engine::general_purpose::STANDARD.encode(client_ca);
@@ -183,6 +178,59 @@ async fn others_answer_for_their_groups() {
     .await
     .expect("in time");
     shutdown.begin();
+}
+
+/// What others serve is in every document.
+async fn is_discovered(rest: &Rest) {
+    let groups = rest.get("/apis").await.expect("answers").json();
+    let group = groups["groups"].as_array().expect("groups").last().expect("a group").clone();
+    assert_eq!(group["preferredVersion"], json!({"groupVersion": "x.example.com/v1", "version": "v1"}));
+    let accept = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
+    let groups = rest.send(Method::GET, "/apis", &accept, "").await.expect("answers").json();
+    let group = groups["items"].as_array().expect("groups").last().expect("a group").clone();
+    assert_eq!(group["metadata"]["name"], "x.example.com");
+    assert_eq!(group["versions"][0]["freshness"], "Current");
+    assert_eq!(group["versions"][0]["resources"][0]["resource"], "things");
+    let list = rest.get("/apis/x.example.com/v1").await.expect("answers").json();
+    assert_eq!(list["resources"][0]["name"], "things");
+    let index = rest.get("/openapi/v3").await.expect("answers").json();
+    assert!(index["paths"]["apis/x.example.com/v1"].is_object());
+    let whole = rest.get("/openapi/v2").await.expect("answers").json();
+    assert!(whole["paths"][THINGS].is_object() && whole["paths"]["/healthz"].is_null());
+    assert_eq!(whole["definitions"]["com.example.x.v1.Thing"], json!({"type": "object"}));
+    assert!(whole["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+}
+
+/// The same by the other front.
+async fn over_grpc(plane: &ControlPlane) {
+    let session = plane.session("admin", &["system:masters"]).expect("session");
+    let client = Client::new(&session, "test").expect("client");
+    let thing = |name: &str| Target {
+        group: "x.example.com".into(),
+        version: "v1".into(),
+        resource: "things".into(),
+        namespace: "default".into(),
+        name: name.into(),
+        ..Target::default()
+    };
+    let asked = |json: &[u8]| {
+        let asked: Value = serde_json::from_slice(json).expect("JSON");
+        [&asked["method"], &asked["path"], &asked["query"]].map(|part| part.as_str().unwrap_or("").to_owned())
+    };
+    let got = client.get_json(thing("a")).await.expect("answers");
+    assert_eq!(asked(&got.json), ["GET", &format!("{THINGS}/a"), ""]);
+    let patch = client::Patch::Merge(json!({"a": 1}));
+    let options = client::WriteOptions { dry_run: true, ..client::WriteOptions::default() };
+    let patched = client.patch_json(thing("a"), &patch, &options).await.expect("answers");
+    let query = "dryRun=All&fieldManager=test&fieldValidation=Warn";
+    assert_eq!(asked(&patched.json), ["PATCH", &format!("{THINGS}/a"), query]);
+    let options = client::ListOptions { labels: "a=b".into(), ..client::ListOptions::default() };
+    assert!(client.list_json(thing(""), &options).await.expect("answers").items.is_empty());
+    let found = client.discover().await.expect("answers");
+    let groups = found.get("items").and_then(Value::as_array).expect("groups");
+    assert!(groups.iter().any(|group| group["metadata"]["name"] == "x.example.com"));
+    let bob = Client::new(&plane.session("bob", &[]).expect("session"), "test").expect("client");
+    assert_eq!(bob.get_json(thing("a")).await.expect_err("bob may not").code, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]

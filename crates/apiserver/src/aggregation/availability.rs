@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Aggregation, GROUP, GROUPS, RESOURCE, Remote, USER, local};
 use crate::authn::{MASTERS, User};
 use crate::cache::Selected;
-use crate::connect::Place;
+use crate::connect::{Destination, Place};
 use crate::gate::Gate;
 use crate::registry::{Address, Caller, Owners, UpdateOptions};
 
@@ -100,18 +100,36 @@ impl Aggregation {
             return verdict;
         }
         let path = format!("/apis/{}/{}", remote.group, remote.version);
-        let asked = self.outward.get(to, &path, &SELF, (self.identity.clone(), remote.trust), ANSWER).await;
-        match asked
-            .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).map_err(|error| error.to_string()))
-        {
+        match self.ask(to, remote, &path).await {
             Ok(list) => {
-                self.said.write().insert(remote.name.clone(), Arc::new(list));
+                // A server without a document is as good as others.
+                let document = self.ask(to, remote, "/openapi/v2").await.ok();
+                self.remember(remote, list, document);
                 (true, "Passed", "all checks passed".to_owned())
             }
             Err(why) => failed(
                 "FailedDiscoveryCheck",
                 format!("failing or missing response from https://{}{path}: {why}", to.authority()),
             ),
+        }
+    }
+
+    async fn ask(&self, to: &Destination, remote: &Remote, path: &str) -> Result<Value, String> {
+        let identity = (self.identity.clone(), remote.trust);
+        let bytes = self.outward.get(to, path, &SELF, identity, ANSWER).await?;
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+
+    /// Keeps what a server says; what it said before stays the same value, so that
+    /// what was made of it stands.
+    fn remember(&self, remote: &Remote, list: Value, document: Option<Value>) {
+        let mut all = self.said.write();
+        let said = all.entry(remote.name.clone()).or_default();
+        if *said.resources != list {
+            said.resources = Arc::new(list);
+        }
+        if said.document.as_deref() != document.as_ref() {
+            said.document = document.map(Arc::new);
         }
     }
 

@@ -40,8 +40,17 @@ pub(crate) struct Aggregation {
     identity: Option<(Material, Material)>,
     /// The revision of the last change that was read, and what it gave.
     known: Mutex<(u64, Arc<Vec<Arc<Remote>>>)>,
-    /// What servers said last of their resources, by name of their API service.
-    said: RwLock<HashMap<String, Arc<Value>>>,
+    /// What servers said last, by name of their API service.
+    said: RwLock<HashMap<String, Said>>,
+}
+
+/// What a server says of a group version.
+#[derive(Default)]
+struct Said {
+    /// The list of its resources.
+    resources: Arc<Value>,
+    /// Its OpenAPI v2 document, where it has one.
+    document: Option<Arc<Value>>,
 }
 
 /// A group version that another server answers.
@@ -120,7 +129,17 @@ impl Aggregation {
 
     /// The resources of a group version, as its server told them last.
     pub(crate) fn resources(&self, remote: &Remote) -> Option<Arc<Value>> {
-        self.said.read().get(&remote.name).cloned()
+        self.said.read().get(&remote.name).map(|said| Arc::clone(&said.resources))
+    }
+
+    /// The OpenAPI v2 documents of servers that can be used.
+    pub(crate) fn documents(&self) -> Vec<(Arc<Remote>, Arc<Value>)> {
+        let (remotes, said) = (self.remotes(), self.said.read());
+        let document = |remote: &Arc<Remote>| {
+            let document = said.get(&remote.name)?.document.as_ref()?;
+            remote.is_available.then(|| (Arc::clone(remote), Arc::clone(document)))
+        };
+        remotes.iter().filter_map(document).collect()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Requests passed on to another API server, in the name of the user who asks.
 
 use api::{Reason, Status};
+use bytes::Bytes;
 use daemon::tasks;
 use futures::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper_util::rt::TokioIo;
 
 use super::{Aggregation, EXTRA, GROUPS, Remote, UID, USER};
@@ -24,6 +25,9 @@ const OWN: [HeaderName; 6] = [
 /// Who a request is from; nobody else may say so.
 const CLAIMED: &str = "x-remote-";
 
+/// A body that is passed on.
+pub(crate) type Passed = UnsyncBoxBody<Bytes, hyper::Error>;
+
 impl Aggregation {
     /// Has another server answer.
     ///
@@ -33,7 +37,7 @@ impl Aggregation {
         &self,
         remote: &Remote,
         user: &User,
-        mut request: Request<Incoming>,
+        mut request: Request<Passed>,
     ) -> Result<Response<Answer>, Status> {
         if !remote.is_available {
             return Err(Status::new(Reason::ServiceUnavailable, "service unavailable"));
@@ -77,7 +81,7 @@ impl Aggregation {
                     }
                 }
             });
-            return Ok(response.map(|_| full(bytes::Bytes::new())));
+            return Ok(response.map(|_| full(Bytes::new())));
         }
         let (mut parts, body) = response.into_parts();
         OWN.iter().chain(&[header::TRANSFER_ENCODING]).for_each(|name| drop(parts.headers.remove(name)));

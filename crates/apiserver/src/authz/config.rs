@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use daemon::Clock;
+use daemon::{Clock, Shutdown, tasks};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ use crate::config::duration;
 
 /// How long a webhook of the flags has to answer.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How often the file is looked at.
+const RELOAD: Duration = Duration::from_secs(60);
 const DEFAULT: [&str; 2] = ["Node", "RBAC"];
 
 /// Who is asked.
@@ -102,10 +104,7 @@ impl AuthorizationFlags {
                 "--authorization-config can not be specified when --authorization-mode or --authorization-webhook-* flags are defined"
             );
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-            let modes = parse(&text).and_then(|config| config.modes(cache, clock));
-            let modes =
-                modes.with_context(|| format!("the authorization configuration {}", path.display()))?;
-            return Ok(Authorizer::of(modes, cache));
+            return Ok(Authorizer::of(modes(path, &text, cache, clock)?, cache));
         }
         let given: Vec<&str> = self.authorization_mode.iter().map(String::as_str).collect();
         let names = if given.is_empty() { &DEFAULT[..] } else { &given };
@@ -125,6 +124,38 @@ impl AuthorizationFlags {
         Ok(Authorizer::of(modes, cache))
     }
 
+    /// Follows the file of `--authorization-config`: a new one that makes sense counts
+    /// within a minute, another is told and the old one stays.
+    pub fn follow(
+        &self,
+        authorizer: &Arc<Authorizer>,
+        cache: &Arc<WatchCache>,
+        clock: &Arc<dyn Clock>,
+        shutdown: Shutdown,
+    ) {
+        let Some(path) = self.authorization_config.clone() else { return };
+        let (authorizer, cache, clock) = (Arc::clone(authorizer), Arc::clone(cache), Arc::clone(clock));
+        tasks::spawn("authorization", async move {
+            let mut known = std::fs::read_to_string(&path).unwrap_or_default();
+            loop {
+                tokio::select! {
+                    () = shutdown.begun() => return,
+                    () = tokio::time::sleep(RELOAD) => {}
+                }
+                match std::fs::read_to_string(&path) {
+                    Ok(text) if text != known => {
+                        authorizer.reload(modes(&path, &text, &cache, &clock));
+                        known = text;
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::error!(path = %path.display(), %error, "cannot read the authorization configuration")
+                    }
+                }
+            }
+        });
+    }
+
     fn webhook(&self, path: &Path, clock: &Arc<dyn Clock>) -> anyhow::Result<Mode> {
         let asking = Asking {
             name: "Webhook".to_owned(),
@@ -136,6 +167,17 @@ impl AuthorizationFlags {
         };
         Ok(Mode::Webhook(Box::new(AccessWebhook::load(path, asking, &[], Arc::clone(clock))?)))
     }
+}
+
+/// The authorizers that a file asks for.
+fn modes(
+    path: &Path,
+    text: &str,
+    cache: &Arc<WatchCache>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<Mode>> {
+    let modes = parse(text).and_then(|config| config.modes(cache, clock));
+    modes.with_context(|| format!("the authorization configuration {}", path.display()))
 }
 
 fn plain(name: &str, cache: &Arc<WatchCache>) -> anyhow::Result<Mode> {

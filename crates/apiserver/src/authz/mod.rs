@@ -11,6 +11,7 @@ mod webhook;
 use std::sync::Arc;
 
 use api::{FieldSelector, LabelSelector, Status};
+use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 
 use crate::audit;
@@ -146,7 +147,8 @@ impl Mode {
 
 /// Decides.
 pub struct Authorizer {
-    modes: Vec<Mode>,
+    /// In the order in which they are asked; another configuration replaces them.
+    modes: ArcSwap<Vec<Mode>>,
     /// What roles give, whoever is asked: nobody may give away more than they have.
     rbac: rbac::Rbac,
 }
@@ -159,7 +161,18 @@ impl Authorizer {
     }
 
     fn of(modes: Vec<Mode>, cache: &Arc<WatchCache>) -> Self {
-        Self { modes, rbac: rbac::Rbac::new(Arc::clone(cache)) }
+        Self { modes: ArcSwap::from_pointee(modes), rbac: rbac::Rbac::new(Arc::clone(cache)) }
+    }
+
+    /// Takes other authorizers, if they make sense.
+    fn reload(&self, modes: anyhow::Result<Vec<Mode>>) {
+        match modes {
+            Ok(modes) => {
+                self.modes.store(Arc::new(modes));
+                tracing::info!("authorization configuration read again");
+            }
+            Err(error) => tracing::error!("the new authorization configuration is not used: {error:#}"),
+        }
     }
 
     /// Whether a user may do something.
@@ -168,7 +181,7 @@ impl Authorizer {
             return Verdict::allow("system:masters may do everything");
         }
         let mut undecided = Verdict::default();
-        for mode in &self.modes {
+        for mode in self.modes.load_full().iter() {
             let verdict = mode.decide(user, attributes).await;
             let is_decided = verdict.decision != Decision::NoOpinion;
             for (all, one) in
@@ -207,7 +220,7 @@ impl Authorizer {
     /// Whether the rules of roles are all that is asked.
     #[must_use]
     pub fn knows_all_rules(&self) -> bool {
-        !self.modes.iter().any(|mode| matches!(mode, Mode::Webhook(_)))
+        !self.modes.load().iter().any(|mode| matches!(mode, Mode::Webhook(_)))
     }
 
     /// [`Self::allows`] as a status.

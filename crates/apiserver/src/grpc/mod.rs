@@ -1,5 +1,6 @@
 //! The gRPC front: the object service and, for kubectl, the node service.
 
+mod aggregated;
 mod node;
 mod objects;
 
@@ -9,11 +10,13 @@ use daemon::Shutdown;
 use wire::node::node_server::NodeServer;
 use wire::objects::objects_server::ObjectsServer;
 
+use crate::aggregation::Aggregation;
 use crate::connect::Connector;
 use crate::entry::Sender;
 use crate::gate::Gate;
 use crate::rest::MAX_BODY;
 
+use aggregated::Others;
 pub use node::NodeFront;
 pub use objects::ObjectsFront;
 
@@ -29,8 +32,14 @@ pub struct Services {
 impl Services {
     /// Services before a gate.
     #[must_use]
-    pub fn new(gate: &Arc<Gate>, connector: &Arc<Connector>, shutdown: &Shutdown) -> Self {
-        let objects = ObjectsFront::new(Arc::clone(gate), shutdown.clone());
+    pub(crate) fn new(
+        gate: &Arc<Gate>,
+        connector: &Arc<Connector>,
+        aggregation: &Arc<Aggregation>,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let others = Others::new(Arc::clone(aggregation));
+        let objects = ObjectsFront::new(Arc::clone(gate), others, shutdown.clone());
         let node = NodeFront::new(Arc::clone(gate), Arc::clone(connector));
         Self {
             objects: ObjectsServer::new(objects)

@@ -8,13 +8,16 @@ use api::{Reason, Status};
 use client::to_grpc;
 use daemon::Shutdown;
 use futures::{Stream, StreamExt as _, stream};
+use http::Method;
 use serde_json::{Value, json};
 use tonic::{Request, Response};
 use wire::objects as pb;
 use wire::objects::objects_server::Objects;
 
+use super::aggregated::{Other, Others, With};
 use super::sender_of;
 use crate::audit;
+use crate::authn::User;
 use crate::authz::Attributes;
 use crate::cache::ChangeKind;
 use crate::entry::{Entered, Sender};
@@ -36,13 +39,14 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
 /// The object service before a gate.
 pub struct ObjectsFront {
     gate: Arc<Gate>,
+    others: Others,
     shutdown: Shutdown,
     documents: rest::Documents,
 }
 
 impl ObjectsFront {
-    pub(super) fn new(gate: Arc<Gate>, shutdown: Shutdown) -> Self {
-        Self { gate, shutdown, documents: rest::Documents::default() }
+    pub(super) fn new(gate: Arc<Gate>, others: Others, shutdown: Shutdown) -> Self {
+        Self { gate, others, shutdown, documents: rest::Documents::default() }
     }
 
     async fn enter(&self, sender: &Sender, ask: &Attributes) -> Result<Entered, tonic::Status> {
@@ -57,6 +61,18 @@ impl ObjectsFront {
         reading: Reading,
     ) -> Result<Entered, tonic::Status> {
         self.gate.enter(sender, ask, reading).await.map_err(|turned| refused(turned.into()))
+    }
+
+    /// Whoever else answers for a target, if the user may ask that.
+    async fn other<'a>(
+        &'a self,
+        user: &'a User,
+        target: &'a Target,
+        ask: Attributes,
+    ) -> Result<Option<Other<'a>>, tonic::Status> {
+        let Some(other) = self.others.find(user, target) else { return Ok(None) };
+        self.gate.authorizer().check(user, &ask).await.map_err(refused)?;
+        Ok(Some(other))
     }
 
     /// Lets a read of a path in.
@@ -75,6 +91,15 @@ fn target(target: Option<pb::Target>) -> Result<Target, tonic::Status> {
         subresource: target.subresource,
         namespace: target.namespace,
         name: target.name,
+    })
+}
+
+/// What a request asks that selects objects.
+fn selecting(target: &Target, verb: &str, labels: &str, fields: &str) -> Result<Attributes, tonic::Status> {
+    Ok(Attributes {
+        labels: label_selector(labels).map_err(refused)?,
+        fields: field_selector(fields).map_err(refused)?,
+        ..target.asks(verb)
     })
 }
 
@@ -129,6 +154,10 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("get")).await?;
+        if let Some(other) = self.other(&entered.user, &target, target.asks("get")).await? {
+            let with = With::form(request.form, false).and("resourceVersion", &request.resource_version);
+            return other.object(Method::GET, with).await.map(Response::new).map_err(refused);
+        }
         let (kind, shown) =
             self.gate.get(&entered.user, &target, &request.resource_version).await.map_err(refused)?;
         let stored = match shown {
@@ -147,6 +176,19 @@ impl Objects for ObjectsFront {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let reading = Reading { limit, ..Reading::default() };
         let entered = self.enter_reading(&sender, &target.asks("list"), reading).await?;
+        let ask = selecting(&target, "list", &request.label_selector, &request.field_selector)?;
+        if let Some(other) = self.other(&entered.user, &target, ask).await? {
+            let count = if request.limit > 0 { request.limit.to_string() } else { String::new() };
+            let with = With::form(request.form, true)
+                .and("labelSelector", &request.label_selector)
+                .and("fieldSelector", &request.field_selector)
+                .and("limit", &count)
+                .and("continue", &request.continue_token)
+                .and("resourceVersion", &request.resource_version)
+                .and("resourceVersionMatch", &request.resource_version_match);
+            let page = other.list(with).await.map_err(refused)?;
+            return Ok(Response::new(stream::iter([Ok(page)]).boxed()));
+        }
         let query = ListQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
@@ -180,6 +222,21 @@ impl Objects for ObjectsFront {
             request.send_initial_events || matches!(request.resource_version.as_str(), "" | "0");
         let reading = Reading { sends_initial, ..Reading::default() };
         let entered = self.enter_reading(&sender, &target.asks("watch"), reading).await?;
+        let ask = selecting(&target, "watch", &request.label_selector, &request.field_selector)?;
+        if let Some(other) = self.other(&entered.user, &target, ask).await? {
+            let seconds = request.timeout_seconds;
+            let seconds = if seconds > 0 { seconds.to_string() } else { String::new() };
+            let with = With::form(request.form, false)
+                .and("labelSelector", &request.label_selector)
+                .and("fieldSelector", &request.field_selector)
+                .and("resourceVersion", &request.resource_version)
+                .and("resourceVersionMatch", &request.resource_version_match)
+                .flag("allowWatchBookmarks", request.allow_bookmarks)
+                .flag("sendInitialEvents", request.send_initial_events)
+                .and("timeoutSeconds", &seconds);
+            let batches = other.watch(with).await.map_err(refused)?;
+            return Ok(Response::new(batches.map(Ok).boxed()));
+        }
         let query = WatchQuery {
             labels: label_selector(&request.label_selector).map_err(refused)?,
             fields: field_selector(&request.field_selector).map_err(refused)?,
@@ -211,6 +268,14 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("create")).await?;
+        if let Some(other) = self.other(&entered.user, &target, target.asks("create")).await? {
+            let with = With::body("application/json", request.json).writing(
+                request.dry_run,
+                &request.field_manager,
+                validation(request.field_validation),
+            );
+            return other.object(Method::POST, with).await.map(Response::new).map_err(refused);
+        }
         let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let body = Body {
             media: MediaType::Json,
@@ -225,6 +290,14 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("update")).await?;
+        if let Some(other) = self.other(&entered.user, &target, target.asks("update")).await? {
+            let with = With::body("application/json", request.json).writing(
+                request.dry_run,
+                &request.field_manager,
+                validation(request.field_validation),
+            );
+            return other.object(Method::PUT, with).await.map(Response::new).map_err(refused);
+        }
         let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let body = Body {
             media: MediaType::Json,
@@ -258,6 +331,18 @@ impl Objects for ObjectsFront {
         };
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("patch")).await?;
+        if let Some(other) = self.other(&entered.user, &target, target.asks("patch")).await? {
+            let media = match kind {
+                PatchKind::Json => "application/json-patch+json",
+                PatchKind::Merge => "application/merge-patch+json",
+                PatchKind::Strategic => "application/strategic-merge-patch+json",
+                PatchKind::Apply { .. } => "application/apply-patch+yaml",
+            };
+            let with = With::body(media, request.patch)
+                .writing(request.dry_run, &request.field_manager, validation(request.field_validation))
+                .flag("force", request.force);
+            return other.object(Method::PATCH, with).await.map(Response::new).map_err(refused);
+        }
         let caller = Caller { user: Arc::clone(&entered.user), field_manager: request.field_manager.clone() };
         let options = UpdateOptions {
             dry_run: request.dry_run,
@@ -272,6 +357,10 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("delete")).await?;
+        if let Some(other) = self.other(&entered.user, &target, target.asks("delete")).await? {
+            let with = With::body("application/json", request.options);
+            return other.object(Method::DELETE, with).await.map(Response::new).map_err(refused);
+        }
         let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
         let options: DeleteOptions =
             decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
@@ -286,6 +375,13 @@ impl Objects for ObjectsFront {
         let request = request.into_inner();
         let target = target(request.target)?;
         let entered = self.enter(&sender, &target.asks("deletecollection")).await?;
+        let ask = selecting(&target, "deletecollection", &request.label_selector, &request.field_selector)?;
+        if let Some(other) = self.other(&entered.user, &target, ask).await? {
+            let with = With::body("application/json", request.options)
+                .and("labelSelector", &request.label_selector)
+                .and("fieldSelector", &request.field_selector);
+            return other.object(Method::DELETE, with).await.map(Response::new).map_err(refused);
+        }
         let caller = Caller { user: Arc::clone(&entered.user), field_manager: String::new() };
         let options: DeleteOptions =
             decode_options(None, MediaType::Json, &request.options).map_err(refused)?;
@@ -312,12 +408,19 @@ impl Objects for ObjectsFront {
         if let (Some(items), Value::Array(more)) = (all["items"].as_array_mut(), &others["items"]) {
             items.extend(more.iter().cloned());
         }
+        self.others.add_to(&mut all);
         Ok(made(&all))
     }
 
     async fn open_api(&self, request: Request<pb::OpenApiRequest>) -> Reply<pb::Object> {
-        let _entered = self.enter_path(&request, "/openapi/v3").await?;
+        let entered = self.enter_path(&request, "/openapi/v3").await?;
         let request = request.into_inner();
+        let target =
+            Target { group: request.group.clone(), version: request.version.clone(), ..Target::default() };
+        let ask = Attributes { verb: "get".into(), path: "/openapi/v3".into(), ..Attributes::default() };
+        if let Some(other) = self.other(&entered.user, &target, ask).await? {
+            return other.document().await.map(Response::new).map_err(refused);
+        }
         if !self.gate.registry().kinds().has_version(&request.group, &request.version) {
             return Err(refused(Status::no_such_resource()));
         }

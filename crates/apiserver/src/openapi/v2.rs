@@ -56,21 +56,72 @@ fn join_kinds(known: &mut Value, schema: &Value) {
 }
 
 fn path_item(item: &Value) -> Value {
-    let operations = item.as_object().into_iter().flatten();
-    let operation = |(method, of): (&String, &Value)| -> (String, Value) {
-        let mut new = Map::new();
-        let parameters = of["parameters"].as_array().into_iter().flatten();
-        let parameter = |one: &Value| json!({"name": one["name"], "in": one["in"], "type": "string", "uniqueItems": true});
-        new.insert("parameters".to_owned(), parameters.map(parameter).collect());
-        let answer = &of["responses"]["200"];
-        let schema = converted(&answer["content"]["application/json"]["schema"]);
-        new.insert("responses".to_owned(), json!({"200": {"description": "OK", "schema": schema}}));
-        for (name, value) in of.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-")) {
+    let parts = item.as_object().into_iter().flatten();
+    let part = |(name, of): (&String, &Value)| {
+        let new = if name == "parameters" { parameters(of).into() } else { operation(of) };
+        (name.clone(), new)
+    };
+    Value::Object(parts.map(part).collect())
+}
+
+fn operation(of: &Value) -> Value {
+    let mut new = Map::new();
+    let mut taken = parameters(&of["parameters"]);
+    let content = of["requestBody"]["content"].as_object();
+    if let Some((media, body)) = content.and_then(|content| content.iter().next()) {
+        let schema = converted(&body["schema"]);
+        let is_required = &of["requestBody"]["required"];
+        taken.insert(0, json!({"name": "body", "in": "body", "required": is_required, "schema": schema}));
+        let consumed: Vec<&String> = content.into_iter().flat_map(Map::keys).collect();
+        new.insert("consumes".to_owned(), if media == "*/*" { json!(["*/*"]) } else { json!(consumed) });
+    }
+    new.insert("parameters".to_owned(), taken.into());
+    let answers = of["responses"].as_object().into_iter().flatten();
+    let answer = |(code, one): (&String, &Value)| {
+        let mut new = json!({"description": one["description"]});
+        let schema = &one["content"]["application/json"]["schema"];
+        if !schema.is_null() {
+            new["schema"] = converted(schema);
+        }
+        (code.clone(), new)
+    };
+    new.insert("responses".to_owned(), Value::Object(answers.map(answer).collect()));
+    for (name, value) in of.as_object().into_iter().flatten() {
+        if name.starts_with("x-") || matches!(name.as_str(), "operationId" | "tags") {
             new.insert(name.clone(), value.clone());
         }
-        (method.clone(), Value::Object(new))
+    }
+    Value::Object(new)
+}
+
+/// Parameters of a path or a query, with their types beside their names.
+fn parameters(of: &Value) -> Vec<Value> {
+    let parameter = |one: &Value| {
+        let mut new = json!({
+            "name": one["name"], "in": one["in"], "type": one["schema"]["type"], "uniqueItems": true,
+        });
+        if one["required"] == true {
+            new["required"] = true.into();
+        }
+        new
     };
-    Value::Object(operations.map(operation).collect())
+    of.as_array().into_iter().flatten().map(parameter).collect()
+}
+
+/// Adds what another server says of a group version: its paths, and the definitions
+/// that this one does not have.
+pub(crate) fn add(document: &mut Value, other: &Value, group: &str, version: &str) {
+    let under = format!("/apis/{group}/{version}/");
+    let entries = |of: &'static str| other[of].as_object().into_iter().flatten();
+    if let Some(paths) = document["paths"].as_object_mut() {
+        let own = entries("paths").filter(|(path, _)| path.starts_with(&under));
+        paths.extend(own.map(|(path, item)| (path.clone(), item.clone())));
+    }
+    if let Some(definitions) = document["definitions"].as_object_mut() {
+        for (name, definition) in entries("definitions") {
+            definitions.entry(name.clone()).or_insert_with(|| definition.clone());
+        }
+    }
 }
 
 /// A schema of the third version as one of the second.
@@ -142,6 +193,30 @@ mod tests {
         assert_eq!(options["type"], "object");
         let pods = &document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"];
         assert_eq!(pods[KINDS]["kind"], "Pod");
+        let body = &pods["parameters"][0];
+        assert_eq!(
+            (&body["in"], &body["schema"]["$ref"]),
+            (&json!("body"), &json!("#/definitions/io.k8s.api.core.v1.Pod"))
+        );
+        let limit = document["paths"]["/api/v1/pods"]["get"]["parameters"].as_array().expect("a list");
+        assert!(limit.iter().any(|one| one["name"] == "limit" && one["type"] == "integer"));
         assert_eq!(pods["responses"]["200"]["schema"]["$ref"], "#/definitions/io.k8s.api.core.v1.Pod");
+    }
+
+    #[test]
+    fn what_another_server_says_is_added() {
+        let mut own = json!({"paths": {"/api/v1/pods": {}}, "definitions": {"A": {"type": "object"}}});
+        let other = json!({
+            "paths": {"/apis/x.io/v1/ys": {"get": {}}, "/apis/": {}, "/apis/x.io/v2/ys": {}},
+            "definitions": {"A": {"type": "string"}, "B": {}},
+        });
+        add(&mut own, &other, "x.io", "v1");
+        assert_eq!(
+            own,
+            json!({
+                "paths": {"/api/v1/pods": {}, "/apis/x.io/v1/ys": {"get": {}}},
+                "definitions": {"A": {"type": "object"}, "B": {}},
+            })
+        );
     }
 }

@@ -51,9 +51,11 @@ pub struct Documents {
     openapi: Mutex<BTreeMap<String, Document>>,
 }
 
-/// A document, and the kinds that it is about.
+/// A document, and what it is about.
 struct Document {
     of: Vec<Arc<Descriptor>>,
+    /// What other servers say that is in it.
+    others: Vec<Arc<Value>>,
     /// Its hash and its bytes.
     shown: (String, bytes::Bytes),
 }
@@ -113,7 +115,7 @@ impl Documents {
                 .ok_or_else(Status::no_such_resource),
             ["api", version] => resource_list(&kinds, "", version),
             ["apis", group, version] => resource_list(&kinds, group, version),
-            ["openapi", "v2"] => self.second(&kinds, asked),
+            ["openapi", "v2"] => self.second(&kinds, others, asked),
             ["openapi", "v3"] => Ok(json_answer(200, &self.openapi_index(&kinds, &remotes))),
             ["openapi", "v3", rest @ ..] => self.openapi_document(&kinds, asked, rest),
             _ => Err(Status::no_such_resource()),
@@ -166,16 +168,30 @@ impl Documents {
     }
 
     /// The one document of all kinds in the second version of OpenAPI.
-    fn second(&self, kinds: &[Arc<Descriptor>], asked: &Asked) -> Result<Response<Answer>, Status> {
+    fn second(
+        &self,
+        kinds: &[Arc<Descriptor>],
+        others: &Aggregation,
+        asked: &Asked,
+    ) -> Result<Response<Answer>, Status> {
         const PATH: &str = "v2";
-        let known =
-            self.openapi.lock().get(PATH).filter(|found| found.is_of(kinds)).map(|found| found.shown.clone());
+        let said = others.documents();
+        let documents: Vec<Arc<Value>> = said.iter().map(|(_, document)| Arc::clone(document)).collect();
+        let is_same = |found: &&Document| {
+            let mut pairs = found.others.iter().zip(&documents);
+            found.is_of(kinds)
+                && found.others.len() == documents.len()
+                && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let known = self.openapi.lock().get(PATH).filter(is_same).map(|found| found.shown.clone());
         let (_, bytes) = known.unwrap_or_else(|| {
-            let document = openapi::v2::document(kinds).to_string();
-            let shown = (String::new(), bytes::Bytes::from(document));
-            self.openapi
-                .lock()
-                .insert(PATH.to_owned(), Document { of: kinds.to_vec(), shown: shown.clone() });
+            let mut document = openapi::v2::document(kinds);
+            for (remote, said) in &said {
+                openapi::v2::add(&mut document, said, &remote.group, &remote.version);
+            }
+            let shown = (String::new(), bytes::Bytes::from(document.to_string()));
+            let made = Document { of: kinds.to_vec(), others: documents, shown: shown.clone() };
+            self.openapi.lock().insert(PATH.to_owned(), made);
             shown
         });
         if asked.accept.media == MediaType::Protobuf {
@@ -205,7 +221,9 @@ impl Documents {
         let hash: String =
             Sha256::digest(document.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect();
         let shown = (hash, bytes::Bytes::from(document));
-        self.openapi.lock().insert(path.to_owned(), Document { of: own, shown: shown.clone() });
+        self.openapi
+            .lock()
+            .insert(path.to_owned(), Document { of: own, others: Vec::new(), shown: shown.clone() });
         shown
     }
 }
@@ -251,7 +269,7 @@ fn all_group_versions(kinds: &[Arc<Descriptor>], remotes: &[Arc<Remote>]) -> Vec
 }
 
 /// Adds what other servers answer to the aggregated discovery document.
-fn add_remotes(document: &mut Value, others: &Aggregation, remotes: &[Arc<Remote>]) {
+pub(crate) fn add_remotes(document: &mut Value, others: &Aggregation, remotes: &[Arc<Remote>]) {
     let Some(items) = document["items"].as_array_mut() else { return };
     for remote in remotes {
         let list = others.resources(remote);

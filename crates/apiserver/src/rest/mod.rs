@@ -34,6 +34,7 @@ use crate::registry::{Caller, IncludeObject, Shape};
 use negotiate::Form;
 
 pub use answer::{Answer, failure, full, json, pieces};
+pub(crate) use discovery::add_remotes;
 pub use discovery::{Documents, aggregated_groups, version};
 pub use path::{RequestPath, parse_path};
 pub use query::Query;
@@ -153,6 +154,7 @@ impl Rest {
         let path = request.uri().path();
         if let Some(remote) = self.aggregation.remote(path) {
             self.gate.authorizer().check(&entered.user, asked).await?;
+            let request = request.map(http_body_util::BodyExt::boxed_unsync);
             return self.aggregation.forward(&remote, &entered.user, request).await;
         }
         let accept = negotiate::Accept::parse(request.headers(), self.offer(&parsed, path))?;

@@ -16,6 +16,9 @@ const RANGE: &str = r#"{"metadata":{"name":"range"},"spec":{"limits":[
 const QUOTA: &str = r#"{"metadata":{"name":"quota"},"spec":{"hard":
     {"pods":"1000000","requests.cpu":"1000000","limits.memory":"1000000Gi"}}}"#;
 
+/// How many create at once.
+const CLIENTS: [usize; 2] = [1, 32];
+
 fn pod(number: u64) -> String {
     format!(
         r#"{{"metadata":{{"name":"p{number}","labels":{{"app":"web","pod-template-hash":"5f6c"}}}},
@@ -29,8 +32,8 @@ fn pod(number: u64) -> String {
 
 pub(super) async fn run(server: &Server, http: &Http, duration: Duration) -> anyhow::Result<()> {
     for (namespace, what, limits) in [
-        ("pods", "create a pod, 1 client", &[][..]),
-        ("limited", "the same with a quota and limits", &[("limitranges", RANGE), ("resourcequotas", QUOTA)]),
+        ("pods", "create a pod", &[][..]),
+        ("limited", "with quota and limits", &[("limitranges", RANGE), ("resourcequotas", QUOTA)]),
     ] {
         let all = format!("/api/v1/namespaces/{namespace}");
         create(http, "/api/v1/namespaces", &format!(r#"{{"metadata":{{"name":"{namespace}"}}}}"#)).await?;
@@ -40,12 +43,14 @@ pub(super) async fn run(server: &Server, http: &Http, duration: Duration) -> any
             create(http, &format!("{all}/{resource}"), object).await?;
         }
         let (path, next) = (format!("{all}/pods"), Arc::new(AtomicU64::new(0)));
-        let measured = run_load(server, 1, duration, |_| {
-            let (http, path, next) = (http.clone(), path.clone(), Arc::clone(&next));
-            async move { create(&http, &path, &pod(next.fetch_add(1, Ordering::Relaxed))).await }
-        })
-        .await?;
-        show(what, &measured);
+        for clients in CLIENTS {
+            let measured = run_load(server, clients, duration, |_| {
+                let (http, path, next) = (http.clone(), path.clone(), Arc::clone(&next));
+                async move { create(&http, &path, &pod(next.fetch_add(1, Ordering::Relaxed))).await }
+            })
+            .await?;
+            show(&format!("{what}, {clients} clients"), &measured);
+        }
     }
     Ok(())
 }

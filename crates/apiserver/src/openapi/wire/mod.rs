@@ -42,7 +42,7 @@ fn operation(operation: &Value) -> Message {
         let parameter = Message::default().text(1, one.get("name")).text(2, one.get("in"));
         all.message(6, Message::default().message(1, parameter))
     });
-    all.extensions(13, operation)
+    all.text(4, operation.get("operationId")).extensions(13, operation)
 }
 
 #[cfg(test)]

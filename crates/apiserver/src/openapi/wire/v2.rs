@@ -38,20 +38,36 @@ fn path_item(item: &Value) -> Message {
 }
 
 fn operation(of: &Value) -> Message {
-    let parameters = of["parameters"].as_array().into_iter().flatten();
-    let all = parameters.fold(Message::default(), |all, one| {
-        // Parameter → NonBodyParameter → QueryParameterSubSchema.
-        let query =
-            Message::default().text(2, one.get("in")).text(4, one.get("name")).text(6, one.get("type"));
-        let parameter = Message::default().message(2, Message::default().message(3, query));
-        all.message(8, Message::default().message(1, parameter))
-    });
+    let list = |name: &str| of[name].as_array().into_iter().flatten();
+    let all = list("tags").fold(Message::default(), |all, tag| all.text(1, Some(tag)));
+    let all = all.text(5, of.get("operationId"));
+    let all = list("consumes").fold(all, |all, media| all.text(7, Some(media)));
+    let all = list("parameters").fold(all, |all, one| all.message(8, parameter(one)));
     let responses = entries(&of["responses"]).fold(Message::default(), |all, (code, one)| {
-        let schema = Message::default().message(1, schema(&one["schema"]));
-        let response = Message::default().text(1, one.get("description")).message(2, schema);
+        let mut response = Message::default().text(1, one.get("description"));
+        if let Some(of) = one.get("schema") {
+            response = response.message(2, Message::default().message(1, schema(of)));
+        }
         all.named(1, code, Message::default().message(1, response))
     });
     all.message(9, responses).extensions(13, of)
+}
+
+/// A `ParametersItem`: a body, or what a query may have.
+fn parameter(of: &Value) -> Message {
+    let parameter = if of["in"] == "body" {
+        let body = Message::default()
+            .text(2, of.get("name"))
+            .text(3, of.get("in"))
+            .flag(4, of.get("required"))
+            .message(5, schema(&of["schema"]));
+        Message::default().message(1, body)
+    } else {
+        // Parameter → NonBodyParameter → QueryParameterSubSchema.
+        let query = Message::default().text(2, of.get("in")).text(4, of.get("name")).text(6, of.get("type"));
+        Message::default().message(2, Message::default().message(3, query))
+    };
+    Message::default().message(1, parameter)
 }
 
 fn schema(of: &Value) -> Message {
