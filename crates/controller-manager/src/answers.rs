@@ -95,7 +95,8 @@ impl Answers {
         let (this, key) = (Arc::clone(self), key.clone());
         daemon::tasks::spawn("answer", async move {
             let found = tokio::time::timeout(PATIENCE, fetch(&client, &question)).await;
-            let late = || Status::new(Reason::Timeout, format!("no answer in {} seconds", PATIENCE.as_secs()));
+            let late =
+                || Status::new(Reason::Timeout, format!("no answer in {} seconds", PATIENCE.as_secs()));
             let answer = found.unwrap_or_else(|_| Err(late()));
             let at = this.clock.now();
             this.known.lock().insert(question, Known::Answered { answer: Arc::new(answer), at });

@@ -195,6 +195,12 @@ impl Inventory {
         !state.kinds.is_empty() && state.listed.values().all(|listed| *listed)
     }
 
+    /// Whether the server was asked which resources it has.
+    #[must_use]
+    pub fn knows_kinds(&self) -> bool {
+        !self.state.read().kinds.is_empty()
+    }
+
     /// Every resource that the server has.
     #[must_use]
     pub fn kinds(&self) -> Vec<Arc<Kind>> {

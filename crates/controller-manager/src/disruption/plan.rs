@@ -21,6 +21,9 @@ use crate::{owners, pods, status};
 /// How long an evicted pod may take until its deletion is seen.
 const DELETION: Duration = Duration::from_secs(120);
 
+/// When to look again for what is yet to be known.
+const SOON: Duration = Duration::from_secs(5);
+
 const ALLOWED: &str = "DisruptionAllowed";
 
 /// Whether the sizes of the pods' controllers decide.
@@ -33,6 +36,8 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let budget = &*observed.budget;
     let mut plan = Plan::default();
     if observed.sizes.values().any(|size| *size == Size::Unknown) {
+        // An answer wakes; what kinds there are is learnt in silence.
+        plan.wake(SOON);
         return plan;
     }
     if observed.pods.is_empty() {

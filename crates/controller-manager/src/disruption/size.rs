@@ -29,7 +29,7 @@ pub(super) enum Size {
         /// Its replicas.
         replicas: i32,
     },
-    /// Asked, not answered yet.
+    /// It is yet to be known.
     Unknown,
     /// There is no such object.
     Missing,
@@ -106,6 +106,9 @@ impl Sizes {
     }
 
     fn ask(&self, owner: &OwnerReference, group: &str, key: &ObjectKey) -> Size {
+        if !self.inventory.knows_kinds() {
+            return Size::Unknown;
+        }
         let Some(kind) = self.inventory.kind_of(owner) else {
             return Size::Unavailable(format!("no matches for kind {:?} in group {group:?}", owner.kind));
         };

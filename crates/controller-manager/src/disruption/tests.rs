@@ -128,7 +128,8 @@ fn what_cannot_be_computed_allows_nothing() {
     assert_eq!(reasons(&missing), ["CalculateExpectedPodCountFailed"]);
     let unscalable = plan_of(budget(spec.clone()), three(3), Size::Unavailable("no scale".into()));
     assert_eq!(told(&unscalable)["conditions"][0]["message"], "no scale");
-    assert_eq!(plan_of(budget(spec), three(3), Size::Unknown), Plan::default(), "the answer will wake it");
+    let waits = plan_of(budget(spec), three(3), Size::Unknown);
+    assert_eq!((waits.actions.len(), waits.wake_after), (0, Some(Duration::from_secs(5))));
     let stray = plan_of(budget(json!({"spec": {"maxUnavailable": 1}})), vec![pod("p", json!({}))], wants(3));
     assert_eq!((counts(&stray), reasons(&stray)), (vec![0, 0, 0, 0], vec!["UnmanagedPods"]));
 }

@@ -137,8 +137,11 @@ impl Autoscalers {
         })
     }
 
-    /// The target's scale; `None`: asked.
+    /// The target's scale; `None`: it is yet to be known.
     fn scale(&self, autoscaler: &HorizontalPodAutoscaler, key: &ObjectKey) -> Option<Result<Scale, String>> {
+        if !self.inventory.knows_kinds() {
+            return None;
+        }
         let target = &autoscaler.spec.scale_target_ref;
         let Some(kind) = self.kind(target) else {
             return Some(Err(format!("no matches for kind {:?}", target.kind)));

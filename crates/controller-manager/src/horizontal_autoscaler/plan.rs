@@ -257,6 +257,10 @@ impl Sync<'_> {
         }
         let mut object = scale.object.clone();
         object["spec"]["replicas"] = replicas.into();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            // A target's status changes all the time; its size is ours to say.
+            metadata.remove("resourceVersion");
+        }
         self.plan.actions.push(Action::Update { target: scale.place.clone(), object });
         let text = format!("the HPA controller was able to update the target scale to {replicas}");
         self.say(ABLE, "True", "SucceededRescale", text);

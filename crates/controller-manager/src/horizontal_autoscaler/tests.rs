@@ -183,7 +183,7 @@ fn observed(changes: Value, replicas: i32, usage: i64) -> Observed {
                 subresource: "scale".to_owned(),
                 ..Target::default()
             },
-            object: json!({"spec": {"replicas": replicas}, "status": {"replicas": replicas, "selector": "app=web"}}),
+            object: json!({"metadata": {"uid": "uid-web", "resourceVersion": "7"}, "spec": {"replicas": replicas}, "status": {"replicas": replicas, "selector": "app=web"}}),
         }),
         metrics: vec![Some(Arc::new(Ok(json!({"items": items}))))],
         pods: pods(&vec!["ready"; count]),
@@ -234,6 +234,11 @@ fn condition(plan: &Plan, kind: &str) -> (String, String) {
 fn the_target_follows_its_metrics_within_its_bounds() {
     let grows = plan_of(&observed(json!({}), 2, 1000));
     assert_eq!(shape(&grows), (Some(4), vec!["SuccessfulRescale"]));
+    let written = grows.actions.iter().find_map(|action| match action {
+        Action::Update { object, .. } => Some(object["metadata"].clone()),
+        _ => None,
+    });
+    assert_eq!(written, Some(json!({"uid": "uid-web"})), "whatever else has changed of it");
     let status = told(&grows);
     assert_eq!((&status["currentReplicas"], &status["desiredReplicas"]), (&json!(2), &json!(4)));
     assert_eq!(status["lastScaleTime"], "2026-11-23T12:00:00Z");
