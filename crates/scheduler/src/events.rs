@@ -3,6 +3,7 @@
 use api::ObjectKey;
 use api::types::storage::v1::CSINode;
 
+use crate::plugins::features::declared;
 use crate::pod::PodInfo;
 use crate::resources::Requests;
 use crate::snapshot::NodeInfo;
@@ -132,6 +133,7 @@ pub fn node_matters(old: &NodeInfo, new: &NodeInfo) -> bool {
     old.allocatable != new.allocatable
         || old.max_pods != new.max_pods
         || old.node.metadata.labels != new.node.metadata.labels
+        || declared(old) != declared(new)
         || (old.is_closed, &old.taints) != (new.is_closed, &new.taints)
 }
 

@@ -53,6 +53,8 @@ pub struct PodInfo {
     pub shape: Arc<Shape>,
     /// Whether it is being deleted.
     pub is_leaving: bool,
+    /// When it started; `None`: it has not.
+    pub started: Option<Timestamp>,
 }
 
 impl PodInfo {
@@ -69,6 +71,7 @@ impl PodInfo {
             ports,
             terms: Terms::of(&pod),
             is_leaving: pod.metadata.deletion_timestamp.is_some(),
+            started: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
             pod,
         }
     }
@@ -99,12 +102,6 @@ impl PodInfo {
             (None, Some(_)) => Some((format!("{}-{}", self.key.name, volume.name), true)),
             (None, None) => None,
         })
-    }
-
-    /// When it started; `None`: it has not.
-    #[must_use]
-    pub fn started(&self) -> Option<Timestamp> {
-        self.pod.status.as_ref()?.start_time.as_ref().map(|time| time.0)
     }
 
     /// Which scheduler is to place it.

@@ -125,7 +125,7 @@ fn compare(both: &mut Both, pod: &Pod, memory: &mut Memory) {
 
 #[test]
 fn verdicts_and_scores_are_those_of_the_plain_rules() {
-    for_seeds(60, |chance| {
+    for_seeds(24, |chance| {
         let (mut both, mut memory) = (Both::new(), Memory::default());
         for _ in 0..60 {
             both.step(chance);
@@ -139,7 +139,7 @@ fn verdicts_and_scores_are_those_of_the_plain_rules() {
 
 #[test]
 fn a_decision_is_the_best_node_with_and_without_memory() {
-    for_seeds(40, |chance| {
+    for_seeds(16, |chance| {
         let (mut both, profile, mut search) = (Both::new(), Profile::default(), search());
         for round in 0..40 {
             both.step(chance);

@@ -156,13 +156,13 @@ impl NodeResourcesFit {
                 continue;
             }
             can_be_evicted_away &= asked <= has;
-            let shortage = Shortage { of: name.to_owned().into(), asked, left };
-            let text = match name {
-                "cpu" => "Insufficient cpu".into(),
-                "memory" => "Insufficient memory".into(),
-                other => format!("Insufficient {other}").into(),
+            // The usual ones need no room of their own.
+            let (of, text) = match name {
+                "cpu" => ("cpu".into(), "Insufficient cpu".into()),
+                "memory" => ("memory".into(), "Insufficient memory".into()),
+                other => (other.to_owned().into(), format!("Insufficient {other}").into()),
             };
-            reasons.push(Reason { text, shortage: Some(shortage) });
+            reasons.push(Reason { text, shortage: Some(Shortage { of, asked, left }) });
         }
         (!reasons.is_empty()).then_some(Objection { reasons, can_be_evicted_away })
     }

@@ -8,6 +8,7 @@
 
 mod affinity;
 mod balance;
+pub(crate) mod features;
 mod fit;
 mod fixed;
 mod images;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    Plugin, Roles, affinity, balance, fit, fixed, images, interpod, name, ports, spread, taints, volumes,
+    Plugin, Roles, affinity, balance, features, fit, fixed, images, interpod, name, ports, spread, taints,
+    volumes,
 };
 use crate::events::{Event, Kinds};
 use crate::pod::PodInfo;
@@ -96,5 +97,6 @@ pub fn all() -> Vec<Entry> {
         entry::<balance::BalancedAllocation>(1),
         entry::<images::ImageLocality>(1),
         entry::<fixed::DefaultBinder>(0),
+        entry::<features::NodeDeclaredFeatures>(0),
     ]
 }

@@ -32,5 +32,5 @@ fn above_zero(priority: i32) -> i64 {
 fn start(candidate: &Candidate) -> Option<Timestamp> {
     let highest = candidate.victims.first()?.priority;
     let most_important = candidate.victims.iter().take_while(|victim| victim.priority == highest);
-    most_important.map(|victim| victim.started().unwrap_or(Timestamp::MAX)).min()
+    most_important.map(|victim| victim.started.unwrap_or(Timestamp::MAX)).min()
 }

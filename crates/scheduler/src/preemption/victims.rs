@@ -14,7 +14,7 @@ use crate::snapshot::{NodeInfo, Snapshot};
 
 /// More important pods have smaller ranks: by priority, then by age.
 pub(super) fn rank(pod: &PodInfo) -> (Reverse<i32>, Timestamp) {
-    (Reverse(pod.priority), pod.started().unwrap_or(Timestamp::MAX))
+    (Reverse(pod.priority), pod.started.unwrap_or(Timestamp::MAX))
 }
 
 /// The fewest pods that must go from a node for a pod to fit, sparing those
@@ -35,9 +35,7 @@ pub(super) fn victims(
         return Err(Refusal { plugin: NAME, objection });
     }
     let mut trial = Trial { pod, snapshot, checks: checks.copy(), node: node.clone() };
-    for one in &threatened {
-        trial.remove(one);
-    }
+    trial.remove_lesser(&threatened);
     trial.fits()?;
     trial.checks.keep_those_that_look_at_pods();
     threatened.sort_by_key(|one| rank(one));
@@ -66,6 +64,15 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn fits(&self) -> Result<(), Refusal> {
         self.checks.ask(self.pod, self.snapshot, &self.node)
+    }
+
+    /// Lets all less important pods go at once.
+    fn remove_lesser(&mut self, lesser: &[Arc<PodInfo>]) {
+        self.node.pods.retain(|other| other.priority >= self.pod.priority);
+        for pod in lesser {
+            self.node.uncount(pod);
+            self.checks.shift(&Shift { pod, node: &self.node, by: -1 });
+        }
     }
 
     fn remove(&mut self, pod: &PodInfo) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use api::Status;
 use client::{Client, Recorder};
 use daemon::{Clock, Shutdown, tasks};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
@@ -273,7 +274,10 @@ async fn bind(
     patience: Option<Duration>,
 ) -> Result<(), Status> {
     let refused = |error: anyhow::Error| Status::internal(format!("{error:#}"));
-    if let Some(patience) = patience {
+    if let Some(patience) = patience.filter(|_| !volumes.is_empty()) {
+        // It may take long: others shall know where the pod is going.
+        let status = json!({"nominatedNodeName": node});
+        writes::patch_status(client, pod, json!({"metadata": {"uid": pod.uid}, "status": status})).await;
         volumes.carry_out(client, patience).await.map_err(refused)?;
     }
     match extender::bind(extenders, pod, node).await {

@@ -92,6 +92,12 @@ impl NodeInfo {
     pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let place = self.pods.iter().position(|pod| pod.uid == uid)?;
         let pod = self.pods.remove(place);
+        self.uncount(&pod);
+        Some(pod)
+    }
+
+    /// Takes back what a pod took that is not listed any more.
+    pub fn uncount(&mut self, pod: &PodInfo) {
         self.requested.subtract(&pod.requests.asked);
         self.requested_for_scores.subtract(&pod.requests.for_scores);
         for port in &pod.ports {
@@ -102,6 +108,5 @@ impl NodeInfo {
                 }
             }
         }
-        Some(pod)
     }
 }

@@ -40,6 +40,11 @@ impl Writes {
         }
     }
 
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
     /// Makes the decision count for the next ones.
     pub(crate) fn assume(&self, volumes: &mut Volumes) {
         for volume in &self.volumes {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::affinity::NodeAffinity;
+use super::features::NodeDeclaredFeatures;
 use super::images::ImageLocality;
 use super::name::{NodeName, NodeUnschedulable};
 use super::ports::NodePorts;
@@ -282,6 +283,29 @@ fn images_count_by_size_and_by_how_many_nodes_have_them() {
     // A quarter has it: 100 MB.
     assert_eq!(scores(&plugin, &pod("reg:5000/odd"), cluster.snapshot(), &nodes), Some(vec![7, 0, 0, 0]));
     assert_eq!(scores(&plugin, &pod("none"), cluster.snapshot(), &nodes), None);
+}
+
+#[test]
+fn nodes_declare_what_some_pods_need() {
+    let node = |features: Value| {
+        let mut node = node_json("n1", json!({"pods": "9"}), json!({}), json!({}));
+        node.status.get_or_insert_default().declared_features =
+            serde_json::from_value(features).expect("features");
+        crate::testing::cluster(vec![node])
+    };
+    let shared = json!({"hostNetwork": true, "hostUsers": false});
+    let restarts =
+        json!({"containers": [{"name": "c", "restartPolicyRules": [{"action": "RestartAllContainers"}]}]});
+    for (spec, features, fits) in [
+        (json!({"hostNetwork": true}), json!([]), true),
+        (shared.clone(), json!([]), false),
+        (shared, json!(["UserNamespacesHostNetworkSupport"]), true),
+        (restarts.clone(), json!(["UserNamespacesHostNetworkSupport"]), false),
+        (restarts, json!(["RestartAllContainersOnContainerExits"]), true),
+    ] {
+        let words = against::<NodeDeclaredFeatures>(spec.clone(), &mut node(features));
+        assert_eq!(words.is_none(), fits, "{spec}: {words:?}");
+    }
 }
 
 #[test]
