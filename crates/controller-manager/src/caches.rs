@@ -17,7 +17,7 @@ use api::types::discovery::v1::EndpointSlice;
 use api::types::networking::v1::{IPAddress, ServiceCIDR};
 use api::types::policy::v1::PodDisruptionBudget;
 use api::types::rbac::v1::ClusterRole;
-use api::types::resource::v1::{ResourceClaim, ResourceClaimTemplate};
+use api::types::resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use api::types::storage::v1::{CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass};
 use api::{LabelSelector, Metadata, ObjectKey, metav1};
 use client::cached::{Cached, IndexTerms};
@@ -72,6 +72,7 @@ pub struct Caches {
     resource_claim_templates: Shared<ResourceClaimTemplate>,
     resource_claims: Shared<ResourceClaim>,
     resource_quotas: Shared<ResourceQuota>,
+    resource_slices: Shared<ResourceSlice>,
     service_account_tokens: Shared<Secret>,
     service_accounts: Shared<ServiceAccount>,
     service_cidrs: Shared<ServiceCIDR>,
@@ -362,6 +363,12 @@ impl Caches {
     #[must_use]
     pub fn resource_claim_templates(&self) -> Arc<Cache<ResourceClaimTemplate>> {
         self.of(&self.resource_claim_templates, Scope::default(), vec![])
+    }
+
+    /// The devices that drivers offer.
+    #[must_use]
+    pub fn resource_slices(&self) -> Arc<Cache<ResourceSlice>> {
+        self.of(&self.resource_slices, Scope::default(), vec![])
     }
 
     /// Resource quotas.

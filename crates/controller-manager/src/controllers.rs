@@ -87,6 +87,7 @@ pub const ALL: &[(&str, Start)] = &[
     ("clusterrole-aggregation-controller", crate::clusterrole_aggregation::start),
     ("node-lifecycle-controller", crate::node_lifecycle::start),
     ("taint-eviction-controller", crate::taint_eviction::start),
+    ("device-taint-eviction-controller", crate::device_taint_eviction::start),
     ("node-ipam-controller", crate::node_ipam::start),
     ("ttl-controller", crate::node_ttl::start),
     ("pod-garbage-collector-controller", crate::pod_gc::start),

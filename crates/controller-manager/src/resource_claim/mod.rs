@@ -8,6 +8,8 @@ mod of_pods;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use of_pods::{claim_name, entries};
+
 use std::sync::Arc;
 
 use api::ObjectKey;

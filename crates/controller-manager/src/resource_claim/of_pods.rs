@@ -19,7 +19,7 @@ const MOST_CONSUMERS: usize = 256;
 const LONGEST_PREFIX: usize = 57;
 
 /// The claims that a pod asks for.
-pub(super) fn entries(pod: &Pod) -> impl Iterator<Item = &PodResourceClaim> {
+pub(crate) fn entries(pod: &Pod) -> impl Iterator<Item = &PodResourceClaim> {
     pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten())
 }
 
@@ -28,7 +28,7 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &PodResourceClaimStatus> {
 }
 
 /// The name of an entry's claim, as far as it is known.
-pub(super) fn claim_name(pod: &Pod, entry: &PodResourceClaim) -> Option<String> {
+pub(crate) fn claim_name(pod: &Pod, entry: &PodResourceClaim) -> Option<String> {
     let told = || statuses(pod).find(|one| one.name == entry.name)?.resource_claim_name.clone();
     entry.resource_claim_name.clone().or_else(told)
 }
