@@ -101,7 +101,7 @@ impl Loop {
     }
 
     fn take_node(&mut self, name: &str, node: Option<&Arc<Node>>) {
-        let old = self.cluster.snapshot().node(name).map(|info| NodeInfo::new(Arc::clone(&info.node)));
+        let old = self.cluster.surroundings().node(name).map(|info| NodeInfo::new(Arc::clone(&info.node)));
         let Some(node) = node else {
             self.cluster.remove_node(name);
             if let Some(old) = &old {

@@ -2,8 +2,10 @@
 //! what an arriving pod has to respect of others. Pods of one origin have equal
 //! terms, so there are few of them, and a decision looks at terms, not at pods.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+use api::selector::Test;
 
 use super::census::move_count;
 use super::topology::{Topologies, Topology};
@@ -40,10 +42,11 @@ pub struct Holder {
 pub(super) struct Holders {
     all: HashMap<u64, Holder>,
     by_identity: HashMap<String, u64>,
-    /// Those that name namespaces.
-    by_namespace: HashMap<String, Vec<u64>>,
-    /// Those that select namespaces by labels.
-    wide: Vec<u64>,
+    /// Those that ask for a value of a label: by each value that will do. Looking
+    /// up the labels of a pod finds them, however many others there are.
+    by_label: HashMap<String, HashMap<String, Vec<u64>>>,
+    /// The others.
+    unlabelled: Vec<u64>,
     last: u64,
 }
 
@@ -84,8 +87,9 @@ impl Holders {
         pod: &'a PodInfo,
         namespace: &'a Labels,
     ) -> impl Iterator<Item = &'a Holder> {
-        let named = self.by_namespace.get(pod.namespace()).into_iter().flatten();
-        let holders = named.chain(&self.wide).filter_map(|number| self.all.get(number));
+        let labels = pod.pod.metadata.labels.iter().flatten();
+        let asking = labels.filter_map(|(key, value)| self.by_label.get(key)?.get(value)).flatten();
+        let holders = asking.chain(&self.unlabelled).filter_map(|number| self.all.get(number));
         holders.filter(move |holder| holder.term.matches(pod, namespace))
     }
 
@@ -96,12 +100,14 @@ impl Holders {
         }
         self.last += 1;
         let number = self.last;
-        if is_wide(term) {
-            self.wide.push(number);
-        } else {
-            for name in &term.namespaces {
-                self.by_namespace.entry(name.clone()).or_default().push(number);
+        match asked(term) {
+            Some((key, values)) => {
+                let by_value = self.by_label.entry(key.clone()).or_default();
+                for value in values {
+                    by_value.entry(value.clone()).or_default().push(number);
+                }
             }
+            None => self.unlabelled.push(number),
         }
         self.by_identity.insert(identity, number);
         let holder = Holder { bond, term: term.clone(), by_domain: Arc::default(), by_slot: HashMap::new() };
@@ -112,17 +118,21 @@ impl Holders {
     fn forget(&mut self, number: u64, identity: &str) {
         self.by_identity.remove(identity);
         let Some(holder) = self.all.remove(&number) else { return };
-        if is_wide(&holder.term) {
-            self.wide.retain(|one| *one != number);
+        let Some((key, values)) = asked(&holder.term) else {
+            self.unlabelled.retain(|one| *one != number);
             return;
-        }
-        for name in &holder.term.namespaces {
-            if let Some(numbers) = self.by_namespace.get_mut(name) {
+        };
+        let Some(by_value) = self.by_label.get_mut(key) else { return };
+        for value in values {
+            if let Some(numbers) = by_value.get_mut(value) {
                 numbers.retain(|one| *one != number);
                 if numbers.is_empty() {
-                    self.by_namespace.remove(name);
+                    by_value.remove(value);
                 }
             }
+        }
+        if by_value.is_empty() {
+            self.by_label.remove(key);
         }
     }
 }
@@ -149,6 +159,10 @@ fn identity(bond: Bond, term: &Term) -> String {
     format!("{bond:?} {term:?}")
 }
 
-fn is_wide(term: &Term) -> bool {
-    term.namespace_selector != api::LabelSelector::nothing()
+/// A label that every pod has that a term means, and its possible values.
+fn asked(term: &Term) -> Option<(&String, BTreeSet<&String>)> {
+    term.selector.requirements().iter().find_map(|requirement| match &requirement.test {
+        Test::In(values) => Some((&requirement.key, values.iter().collect())),
+        _ => None,
+    })
 }
