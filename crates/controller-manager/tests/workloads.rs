@@ -3,9 +3,11 @@
 use api::types::apps::v1::{Deployment, StatefulSet};
 use api::types::autoscaling::v2::HorizontalPodAutoscaler;
 use api::types::batch::v1::{CronJob, Job};
-use api::types::core::v1::{Endpoints, PersistentVolumeClaim, Pod, Service};
+use api::types::core::v1::{Endpoints, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use api::types::discovery::v1::EndpointSlice;
 use api::types::policy::v1::PodDisruptionBudget;
+use api::types::resource::v1::{ResourceClaim, ResourceClaimTemplate};
+use api::types::storage::v1::StorageClass;
 use clap::Parser as _;
 use client::{Client, Patch};
 use controller_manager::flags::Flags;
@@ -134,6 +136,65 @@ async fn mirrors(client: &Client) -> anyhow::Result<()> {
     eventually("the slice is gone", || async { shown().await.is_empty() }).await
 }
 
+/// A claim gets a directory on the node that was chosen, and a pod takes it away again.
+async fn provides_directories(client: &Client) -> anyhow::Result<()> {
+    let host = json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1"}}});
+    client.create(&object::<Node>(host)).await?;
+    let class = json!({
+        "metadata": {"name": "local"}, "provisioner": "corten.dev/local-path",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    client.create(&object::<StorageClass>(class)).await?;
+    let claim = json!({
+        "metadata": {"name": "files", "namespace": "default",
+            "annotations": {"volume.kubernetes.io/selected-node": "n1"}},
+        "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    client.create(&object::<PersistentVolumeClaim>(claim)).await?;
+    let bound = || async {
+        let claim = client.get::<PersistentVolumeClaim>("default", "files").await.ok()?;
+        claim.status?.phase.filter(|phase| phase == "Bound").and(claim.spec?.volume_name)
+    };
+    eventually("the claim is bound", || async { bound().await.is_some() }).await?;
+    let volume = bound().await.unwrap_or_default();
+    client.delete::<PersistentVolumeClaim>("default", "files", &client::DeleteOptions::default()).await?;
+    let cleaner = format!("clean-{volume}");
+    eventually("the cleaning pod", || async { client.get::<Pod>("kube-system", &cleaner).await.is_ok() })
+        .await?;
+    let done = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+    client.patch_status::<Pod>("kube-system", &cleaner, &done).await?;
+    eventually("the volume is gone", || async {
+        matches!(client.find::<PersistentVolume>("", &volume).await, Ok(None))
+    })
+    .await
+}
+
+/// A pod's claim of devices is made from its template.
+async fn makes_resource_claims(client: &Client) -> anyhow::Result<()> {
+    let request = json!({"name": "r", "exactly": {"deviceClassName": "any"}});
+    let template = json!({
+        "metadata": {"name": "devices", "namespace": "default"},
+        "spec": {"spec": {"devices": {"requests": [request]}}},
+    });
+    client.create(&object::<ResourceClaimTemplate>(template)).await?;
+    let pod = json!({
+        "metadata": {"name": "user", "namespace": "default"},
+        "spec": {
+            "containers": [{"name": "c", "image": "i"}],
+            "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "devices"}],
+        },
+    });
+    client.create(&object::<Pod>(pod)).await?;
+    eventually("the pod names its claim", || async {
+        let pod = client.get::<Pod>("default", "user").await.ok();
+        let statuses = pod.and_then(|pod| pod.status?.resource_claim_statuses).unwrap_or_default();
+        let name = statuses.into_iter().find_map(|one| one.resource_claim_name).unwrap_or_default();
+        name.starts_with("user-gpu-") && client.get::<ResourceClaim>("default", &name).await.is_ok()
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workloads_are_kept_counted_and_scaled() -> anyhow::Result<()> {
     let plane = ControlPlane::start().await?;
@@ -156,6 +217,8 @@ async fn workloads_are_kept_counted_and_scaled() -> anyhow::Result<()> {
     runs_on_time(&client).await?;
     counts_and_scales(&client).await?;
     mirrors(&client).await?;
+    provides_directories(&client).await?;
+    makes_resource_claims(&client).await?;
 
     shell.shutdown.begin();
     running.await?;
