@@ -12,7 +12,7 @@ pub struct Diagnosis {
     /// How many nodes there are.
     pub nodes: usize,
     /// What each node that was asked about was refused for.
-    pub refusals: Vec<(Arc<str>, Refusal)>,
+    pub refusals: Vec<(Arc<str>, Arc<Refusal>)>,
     /// What was against every node, or against those that were not asked about.
     pub general: Option<General>,
     /// What came of making room.

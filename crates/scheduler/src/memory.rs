@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use api::types::core::v1::{NodeAffinity, Pod, Toleration};
 
+use crate::objection::Refusal;
 use crate::pod::HostPort;
 use crate::resources::{Amounts, Requests};
 
@@ -58,13 +59,16 @@ impl Shape {
 #[derive(Debug, Default)]
 pub struct Memory(VecDeque<Answers>);
 
+/// What local filters say of a node.
+pub type Verdict = Result<(), Arc<Refusal>>;
+
 /// Answers about nodes for one shape and profile.
 #[derive(Debug)]
 pub struct Answers {
     shape: Arc<Shape>,
     profile: String,
-    /// By slot: the generation of the node, and whether it may take the pod.
-    fits: Vec<(u64, bool)>,
+    /// By slot: the generation of the node, and what is against it, if anything.
+    verdicts: Vec<(u64, Verdict)>,
     /// By score and slot: the generation of the node, and its score.
     scores: Vec<Vec<(u64, i64)>>,
 }
@@ -78,7 +82,7 @@ impl Memory {
         let answers = known.unwrap_or_else(|| Answers {
             shape: Arc::clone(shape),
             profile: profile.to_owned(),
-            fits: Vec::new(),
+            verdicts: Vec::new(),
             scores: Vec::new(),
         });
         self.0.truncate(KEPT - 1);
@@ -88,19 +92,24 @@ impl Memory {
 }
 
 impl Answers {
-    /// Whether a node in a state may take the pod; `None`: that was not asked.
-    #[must_use]
-    pub fn fits(&self, slot: usize, generation: u64) -> Option<bool> {
-        let (known, fits) = self.fits.get(slot)?;
-        (*known == generation).then_some(*fits)
-    }
-
-    /// Remembers whether a node may take the pod.
-    pub fn remember(&mut self, slot: usize, generation: u64, fits: bool) {
-        if self.fits.len() <= slot {
-            self.fits.resize(slot + 1, (0, false));
+    /// What is against a node, asked for only if it is not remembered.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn verdict(
+        &mut self,
+        slot: usize,
+        generation: u64,
+        ask: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Verdict {
+        if self.verdicts.len() <= slot {
+            self.verdicts.resize(slot + 1, (0, Ok(())));
         }
-        self.fits[slot] = (generation, fits);
+        let (known, verdict) = &mut self.verdicts[slot];
+        if *known != generation {
+            (*known, *verdict) = (generation, ask().map_err(Arc::new));
+        }
+        verdict.clone()
     }
 
     /// The score of a node, asked for only if it is not remembered.

@@ -7,8 +7,7 @@ use rand::rngs::StdRng;
 
 use crate::checks::Checks;
 use crate::diagnosis::Diagnosis;
-use crate::memory::{Answers, Memory};
-use crate::objection::Refusal;
+use crate::memory::{Answers, Memory, Verdict};
 use crate::pod::PodInfo;
 use crate::preemption::Attempt;
 use crate::profile::Profile;
@@ -129,14 +128,14 @@ pub fn fitting<'a>(
     let nodes = match &checks.only {
         Some((names, _)) => {
             let slots = names.iter().filter_map(|name| Some(snapshot.node(name)?.slot));
-            let ask = |slot, _| checks.ask(pod, snapshot, snapshot.node_in(slot)).map_err(Some);
+            let ask = |slot| checks.ask(pod, snapshot, snapshot.node_in(slot)).map_err(Arc::new);
             look(slots, names.len(), profile, &mut diagnosis, snapshot, ask).0
         }
         None => {
             let start = search.start % snapshot.len();
             let around = (0..snapshot.len()).map(|place| snapshot.slot_at(start + place));
             let answers = search.memory.of(&pod.shape, &profile.name);
-            let ask = |slot, why| remembering(pod, snapshot, &checks, answers, slot, why);
+            let ask = |slot| remembering(pod, snapshot, &checks, answers, slot);
             let (nodes, seen) = look(around, snapshot.len(), profile, &mut diagnosis, snapshot, ask);
             search.start = start + seen;
             nodes
@@ -146,24 +145,23 @@ pub fn fitting<'a>(
 }
 
 /// Asks about nodes until enough of them fit. Returns those, and how many were
-/// asked about. `ask` is told whether the reason matters.
+/// asked about.
 fn look<'a>(
     slots: impl Iterator<Item = usize>,
     count: usize,
     profile: &Profile,
     diagnosis: &mut Diagnosis,
     snapshot: &'a Snapshot,
-    mut ask: impl FnMut(usize, bool) -> Result<(), Option<Refusal>>,
+    mut ask: impl FnMut(usize) -> Verdict,
 ) -> (Vec<&'a NodeInfo>, usize) {
     let wanted = enough(count, profile);
     let (mut fitting, mut seen) = (Vec::new(), 0);
     for slot in slots {
         seen += 1;
-        // Refusals matter only if nobody accepts.
-        let why = fitting.is_empty() || profile.has_extenders;
-        match ask(slot, why) {
+        match ask(slot) {
             Ok(()) => fitting.push(snapshot.node_in(slot)),
-            Err(Some(refusal)) if why => {
+            // Refusals matter only if nobody accepts.
+            Err(refusal) if fitting.is_empty() || profile.has_extenders => {
                 diagnosis.refusals.push((Arc::clone(&snapshot.node_in(slot).name), refusal));
             }
             Err(_) => {}
@@ -182,22 +180,13 @@ fn remembering(
     checks: &Checks,
     answers: &mut Answers,
     slot: usize,
-    why: bool,
-) -> Result<(), Option<Refusal>> {
-    if snapshot.has_nominated() {
-        return checks.ask(pod, snapshot, snapshot.node_in(slot)).map_err(Some);
+) -> Verdict {
+    let node = snapshot.node_in(slot);
+    if snapshot.has_nominated() && !snapshot.nominated(&node.name).is_empty() {
+        return checks.ask(pod, snapshot, node).map_err(Arc::new);
     }
-    let generation = snapshot.generation(slot);
-    match answers.fits(slot, generation) {
-        Some(true) => {}
-        Some(false) if !why => return Err(None),
-        _ => {
-            let local = checks.ask_local(snapshot.node_in(slot));
-            answers.remember(slot, generation, local.is_ok());
-            local.map_err(Some)?;
-        }
-    }
-    checks.ask_others(snapshot.node_in(slot)).map_err(Some)
+    answers.verdict(slot, snapshot.generation(slot), || checks.ask_local(node))?;
+    checks.ask_others(node).map_err(Arc::new)
 }
 
 /// How many fitting nodes are enough, as upstream's adaptive share has it.

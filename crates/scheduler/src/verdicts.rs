@@ -90,8 +90,8 @@ mod tests {
         let shortage = Some(Shortage { of: "cpu".into(), asked: 5000, left: 1000 });
         let reasons = vec![Reason { text: "Insufficient cpu".into(), shortage }];
         let objection = Objection { reasons, can_be_evicted_away: true };
-        let refusal = Refusal { plugin: "NodeResourcesFit", objection };
-        let refusals = (0..nodes).map(|number| (format!("n{number}").into(), refusal.clone())).collect();
+        let refusal = Arc::new(Refusal { plugin: "NodeResourcesFit", objection });
+        let refusals = (0..nodes).map(|number| (format!("n{number}").into(), Arc::clone(&refusal))).collect();
         Diagnosis { nodes, refusals, ..Diagnosis::default() }
     }
 

@@ -120,7 +120,8 @@ impl Extender {
             let reason = Reason { text: told.unwrap_or_default().into(), shortage: None };
             let objection =
                 Objection { reasons: vec![reason], can_be_evicted_away: !lasting.contains_key(&*node.name) };
-            found.diagnosis.refusals.push((Arc::clone(&node.name), Refusal { plugin: NAME, objection }));
+            let refusal = Arc::new(Refusal { plugin: NAME, objection });
+            found.diagnosis.refusals.push((Arc::clone(&node.name), refusal));
         }
         found.nodes.retain(|node| kept.contains(&*node.name));
         Ok(())

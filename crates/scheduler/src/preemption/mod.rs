@@ -102,7 +102,7 @@ impl Preemption {
             match victims(pod, snapshot, checks, node) {
                 Ok(candidate) if candidate.violations == 0 => keeping.push(candidate),
                 Ok(candidate) => breaking.push(candidate),
-                Err(refusal) => refusals.push((Arc::clone(&node.name), refusal)),
+                Err(refusal) => refusals.push((Arc::clone(&node.name), Arc::new(refusal))),
             }
             if !keeping.is_empty() && keeping.len() + breaking.len() >= wanted {
                 break;
@@ -149,7 +149,7 @@ fn promising<'a>(snapshot: &'a Snapshot, diagnosis: &Diagnosis) -> Vec<&'a NodeI
     passing.filter_map(|(name, _)| snapshot.node(name)).collect()
 }
 
-fn in_vain(nodes: usize, refusals: Vec<(Arc<str>, Refusal)>) -> String {
+fn in_vain(nodes: usize, refusals: Vec<(Arc<str>, Arc<Refusal>)>) -> String {
     let objection = Objection::lasting("Preemption is not helpful for scheduling");
     let general = General { plugins: vec![NAME], objection, is_against_all: false };
     Diagnosis { nodes, refusals, general: Some(general), eviction: None }.message()
