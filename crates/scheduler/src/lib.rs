@@ -1,9 +1,15 @@
 //! The scheduler: gives every pod without a node the node that suits it best.
 //!
 //! [`schedule::schedule`] is pure: a pod, a [`snapshot::Snapshot`] of the cluster
-//! and a [`profile::Profile`] of [`plugins`] in, a decision out. Around it are the
-//! [`queue`] of waiting pods, the [`cluster`] picture with the pods whose
-//! binding is under way, and [`run`], the one shell that does IO.
+//! and a [`profile::Profile`] of [`plugins`] in, a decision out; where no node
+//! fits, [`preemption`] says who could make room. Around it are the [`queue`] of
+//! waiting pods, the [`cluster`] picture with the pods whose binding is under way,
+//! and [`run`], the one shell that does IO. [`explanation`] is what is kept of a
+//! decision for those who ask.
+//!
+//! What makes decisions cheap is in two places: the indexes of [`snapshot`], so
+//! that nobody looks at the pods of other nodes, and [`memory`], so that equal
+//! pods do not ask unchanged nodes again.
 //!
 //! It knows the API server only through `client`, and nothing of kubelets.
 
