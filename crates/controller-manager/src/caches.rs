@@ -174,7 +174,7 @@ impl Caches {
         Arc::clone(cache)
     }
 
-    /// The root CA's config maps, the only ones that a controller reads.
+    /// The config maps that hold the root CA, one in each namespace.
     #[must_use]
     pub fn root_ca_config_maps(&self) -> Arc<Cache<ConfigMap>> {
         let scope =
