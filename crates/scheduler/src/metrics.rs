@@ -14,6 +14,8 @@ use crate::queue::Depths;
 pub struct Outcome {
     /// `scheduled`, `unschedulable` or `error`.
     pub result: &'static str,
+    /// The scheduler.
+    pub profile: String,
 }
 
 /// The part of the queue.
@@ -32,6 +34,8 @@ pub struct Metrics {
     pub pending: Family<Part, Gauge>,
     /// Time of a decision, seconds.
     pub decision: Histogram,
+    /// Searches for room to make.
+    pub preemptions: Counter,
     /// Pods that had to go, for each time that room was made.
     pub victims: Histogram,
 }
@@ -43,6 +47,7 @@ impl Metrics {
             attempts: Family::default(),
             pending: Family::default(),
             decision: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            preemptions: Counter::default(),
             victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
         };
         registry.register(
@@ -55,6 +60,11 @@ impl Metrics {
             "scheduler_scheduling_algorithm_duration_seconds",
             "Time of a decision",
             metrics.decision.clone(),
+        );
+        registry.register(
+            "scheduler_preemption_attempts",
+            "Searches for room to make",
+            metrics.preemptions.clone(),
         );
         registry.register(
             "scheduler_preemption_victims",
@@ -70,8 +80,8 @@ impl Metrics {
     }
 
     /// Counts an attempt.
-    pub fn attempt(&self, result: &'static str) {
-        self.attempts.get_or_create(&Outcome { result }).inc();
+    pub fn attempt(&self, result: &'static str, profile: &str) {
+        self.attempts.get_or_create(&Outcome { result, profile: profile.to_owned() }).inc();
     }
 
     /// Takes the depths of the queue.

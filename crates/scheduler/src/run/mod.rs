@@ -109,7 +109,7 @@ impl Loop {
         let Bound { pod, node, volumes, outcome } = bound;
         match outcome {
             Ok(()) => {
-                self.parts.metrics.attempt("scheduled");
+                self.parts.metrics.attempt("scheduled", pod.scheduler());
                 self.cluster.bound(&pod.uid, self.now());
                 self.queue.remove(&pod.uid);
                 writes::announce_bound(self.recorder(&pod), &pod, &node);
@@ -127,7 +127,7 @@ impl Loop {
 
     /// A pod could not be scheduled for no fault of its own.
     fn fail(&mut self, pod: &Arc<PodInfo>, message: &str) {
-        self.parts.metrics.attempt("error");
+        self.parts.metrics.attempt("error", pod.scheduler());
         self.queue.failed(&pod.uid, self.now());
         let verdict =
             Verdict { reason: "SchedulerError", message: message.to_owned(), nominated: Some(None) };
@@ -205,7 +205,10 @@ impl Loop {
         let (now, place) = (self.now(), self.profile_of(pod));
         let profiles = &self.parts.profiles;
         self.queue.refused(&pod.uid, diagnosis.refused_by(&profiles[place]), profiles, now);
-        self.parts.metrics.attempt("unschedulable");
+        self.parts.metrics.attempt("unschedulable", pod.scheduler());
+        if !matches!(attempt, Attempt::NotMade("")) {
+            self.parts.metrics.preemptions.inc();
+        }
         let eviction = Eviction::of(&attempt);
         let nominated = match attempt {
             _ if profiles[place].preemption.is_none() => Some(None),
