@@ -80,12 +80,12 @@ impl Loop {
             }
             let now = self.now();
             self.queue.advance(now);
+            self.cluster.expire(now);
             if let Some((pod, profile)) = self.queue.pop() {
                 self.try_pod(&pod, profile).await;
                 tokio::task::yield_now().await;
                 continue;
             }
-            self.cluster.expire(now);
             self.parts.metrics.depths(self.queue.depths());
             let rest = self.queue.next_due().map_or(TICK, |due| due.saturating_duration_since(now)).min(TICK);
             tokio::select! {
