@@ -359,22 +359,11 @@ impl Gate {
             ("pods", "eviction") => {
                 let (object, warnings) =
                     self.registry.admit_part(caller, address, subresource, object, dry_run).await?;
-                let evicted = self.evict(caller, address, &object).await?;
+                let evicted = self.evict(caller, address, &object, dry_run).await?;
                 Ok(Written { warnings, ..evicted })
             }
             _ => Err(Status::method_not_supported(&allowed.address.kind.group, subresource, "create")),
         }
-    }
-
-    async fn evict(&self, caller: &Caller, address: &Address, eviction: &Object) -> Result<Written, Status> {
-        let options: DeleteOptions = match eviction.get("deleteOptions") {
-            Some(options) => serde_json::from_value(options.clone())
-                .map_err(|error| Status::bad_request(format!("deleteOptions: {error}")))?,
-            None => DeleteOptions::default(),
-        };
-        self.registry.delete(caller, address, &options).await?;
-        let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
-        Ok(Written { json: status.to_bytes().into(), revision: 0, warnings: Vec::new(), created: true })
     }
 
     /// Replaces an object or a part of it.

@@ -21,6 +21,7 @@ mod definitions;
 mod encryption;
 pub mod entry;
 mod escalation;
+mod eviction;
 mod expiring;
 pub mod flow;
 pub mod front;

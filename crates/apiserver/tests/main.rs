@@ -8,6 +8,7 @@ mod audit;
 mod cel;
 mod contract;
 mod custom;
+mod evictions;
 mod flow_control;
 mod front_proxy;
 mod hostile;
