@@ -21,20 +21,9 @@ pub(super) fn claim(object: &Object) -> ErrorList {
 
 /// Rules for the spec of a claim or of a template for claims.
 pub(super) fn spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let modes: Vec<&str> = spec.list("accessModes").iter().filter_map(Value::as_str).collect();
-    let at = path.child("accessModes");
-    if modes.is_empty() {
-        errors.required(&at, "at least 1 access mode is required");
-    }
+    access_modes(spec, "at least 1 access mode is required", path, errors);
     if spec.has("selector") {
         scheduling::label_selector(spec.field("selector"), &path.child("selector"), errors);
-    }
-    for mode in &modes {
-        errors.one_of(&at, mode, &MODES);
-    }
-    let exclusive = modes.contains(&"ReadWriteOncePod");
-    if exclusive && modes.iter().any(|mode| *mode != "ReadWriteOncePod" && MODES.contains(mode)) {
-        errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
     }
     let size = spec.below(&["resources", "requests", "storage"]);
     let resources = path.child("resources");
@@ -56,6 +45,22 @@ pub(super) fn spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.one_of(&path.child("volumeMode"), spec.text("volumeMode"), &["Block", "Filesystem"]);
     }
     sources(spec, path, errors);
+}
+
+/// Rules for the access modes of a claim or a volume, which must have one.
+pub(super) fn access_modes(spec: &Value, missing: &str, path: &Path<'_>, errors: &mut ErrorList) {
+    let at = path.child("accessModes");
+    let modes: Vec<&str> = spec.list("accessModes").iter().filter_map(Value::as_str).collect();
+    if modes.is_empty() {
+        errors.required(&at, missing);
+    }
+    for mode in &modes {
+        errors.one_of(&at, mode, &MODES);
+    }
+    let is_other = |mode: &&str| *mode != "ReadWriteOncePod" && MODES.contains(mode);
+    if modes.contains(&"ReadWriteOncePod") && modes.iter().any(is_other) {
+        errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
+    }
 }
 
 fn sources(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {

@@ -4,6 +4,7 @@
 use api::{ErrorList, FieldError, Object, Path, Quantity};
 use serde_json::Value;
 
+use super::claims::access_modes;
 use super::pod::resources::{quantity, value};
 use super::pod::{scheduling, volumes};
 use super::storage::driver_name;
@@ -11,7 +12,6 @@ use crate::fields::{Fields, same};
 use crate::report::Report;
 use crate::{Part, metadata, names};
 
-const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const POLICIES: [&str; 3] = ["Delete", "Recycle", "Retain"];
 /// The fields that say where the data is, in upstream's order.
 const SOURCES: [&str; 23] = [
@@ -50,7 +50,7 @@ const SECRETS: [&str; 4] = [
 pub(super) fn volume(object: &Object) -> ErrorList {
     let mut errors = ErrorList::new();
     let (spec, path) = (object.field("spec"), Path::new("spec"));
-    access_modes(spec, &path, &mut errors);
+    access_modes(spec, "", &path, &mut errors);
     capacity(spec.field("capacity"), &path.child("capacity"), &mut errors);
     let policy = spec.text("persistentVolumeReclaimPolicy");
     if !policy.is_empty() {
@@ -94,7 +94,7 @@ pub(super) fn inline(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     if !spec.has("csi") {
         errors.required(&path.child("csi"), "has to be specified in the context of inline volumes");
     }
-    access_modes(spec, path, errors);
+    access_modes(spec, "", path, errors);
     for (field, only) in [("persistentVolumeReclaimPolicy", "Retain"), ("volumeMode", "Filesystem")] {
         let text = spec.text(field);
         if !text.is_empty() && text != only {
@@ -110,21 +110,6 @@ pub(super) fn inline(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
     }
     attributes_class(spec, path, errors);
-}
-
-fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    let at = path.child("accessModes");
-    let modes: Vec<&str> = spec.list("accessModes").iter().filter_map(Value::as_str).collect();
-    if modes.is_empty() {
-        errors.required(&at, "");
-    }
-    for mode in &modes {
-        errors.one_of(&at, mode, &MODES);
-    }
-    let is_other = |mode: &&str| *mode != "ReadWriteOncePod" && MODES.contains(mode);
-    if modes.contains(&"ReadWriteOncePod") && modes.iter().any(is_other) {
-        errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
-    }
 }
 
 fn capacity(capacity: &Value, path: &Path<'_>, errors: &mut ErrorList) {
