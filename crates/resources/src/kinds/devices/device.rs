@@ -214,7 +214,9 @@ fn span(range: &Value, usual: &Value, all: Quantity, path: &Path<'_>, errors: &m
     }
     let at = path.child("step");
     for value in [usual, most].into_iter().filter(|value| !value.is_null()) {
-        if (quantity(value).units() - low.units()) % width != 0 {
+        // Amounts are others' to choose: their distance may be wider than they are.
+        let distance = i128::from(quantity(value).units()) - i128::from(low.units());
+        if distance % i128::from(width) != 0 {
             let detail = format!("value is not a multiple of a given step ({}) from ({low})", quantity(step));
             errors.invalid(&at, value.clone(), detail);
         }
@@ -328,5 +330,8 @@ mod tests {
         ] {
             assert_eq!(told(policy), [expected]);
         }
+        let (least, most) = ("-9223372036854775807", "9223372036854775807");
+        let widest = told(json!({"default": most, "validRange": {"min": least, "max": most, "step": "4"}}));
+        assert!(widest.iter().any(|one| one.contains("is not a multiple of a given step")), "{widest:?}");
     }
 }
