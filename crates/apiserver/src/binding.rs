@@ -2,8 +2,9 @@
 
 use api::{Object, Reason, Status};
 use resources::Part;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::conditions;
 use crate::gate::Gate;
 use crate::registry::{Address, Caller, Owners, UpdateOptions, Written};
 
@@ -68,27 +69,17 @@ impl Gate {
             for (key, value) in labels.iter().flatten() {
                 pod.set_at(&["metadata", "labels", key], value.clone());
             }
-            set_condition(&mut pod, "PodScheduled", "True", &now);
+            conditions::put(
+                &mut pod,
+                json!({
+                    "type": "PodScheduled", "status": "True", "lastTransitionTime": now, "lastProbeTime": null,
+                }),
+            );
             Ok((pod, Vec::new()))
         };
         let options =
             UpdateOptions { dry_run, owners: Owners::Keep, is_admitted: true, ..UpdateOptions::default() };
         self.registry().change(caller, address, Part::Other("binding"), &options, &transform).await?;
-        let status = Status { code: 201, ..Status::success(api::status::Details::default()) };
-        let mut json = status.to_json();
-        if let Some(map) = json.as_object_mut() {
-            map.remove("details");
-        }
-        Ok(Written { json: json.to_string().into(), revision: 0, warnings, created: true })
+        Ok(Written::done(warnings))
     }
-}
-
-fn set_condition(object: &mut Object, kind: &str, status: &str, now: &str) {
-    let mut conditions =
-        object.at(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    conditions.retain(|one| one["type"] != kind);
-    conditions.push(serde_json::json!({
-        "type": kind, "status": status, "lastTransitionTime": now, "lastProbeTime": null,
-    }));
-    object.set_at(&["status", "conditions"], conditions);
 }

@@ -1,15 +1,13 @@
 //! Evictions: a pod goes if its disruption budget allows it (upstream's `eviction`
 //! subresource of pods, `policy/v1`).
 
-use std::sync::Arc;
-
 use api::status::{Cause, Details};
 use api::{LabelSelector, Object, Reason, Status, metav1};
 use resources::Part;
 use serde_json::{Value, json};
 
-use crate::authn::{MASTERS, User};
 use crate::cache::Selected;
+use crate::conditions;
 use crate::gate::Gate;
 use crate::registry::{Address, Caller, DeleteOptions, Owners, UpdateOptions, Written};
 
@@ -68,11 +66,7 @@ impl Gate {
             },
             other => drop(other?),
         }
-        let mut json = Status { code: 201, ..Status::success(Details::default()) }.to_json();
-        if let Some(map) = json.as_object_mut() {
-            map.remove("details");
-        }
-        Ok(Written { json: json.to_string().into(), revision: 0, warnings: Vec::new(), created: true })
+        Ok(Written::done(Vec::new()))
     }
 
     /// Asks the budgets that select a pod, and takes the eviction off the one that counts it.
@@ -101,7 +95,7 @@ impl Gate {
         let address = Address { kind, namespace: pod.namespace().to_owned(), name: budget.name().to_owned() };
         let charge = |budget: &Object| Ok((charged(budget, pod.name(), &now)?, Vec::new()));
         let options = UpdateOptions { owners: Owners::Keep, is_admitted: true, ..UpdateOptions::default() };
-        self.registry().change(&server(), &address, Part::Status, &options, &charge).await?;
+        self.registry().change(&Caller::server(), &address, Part::Status, &options, &charge).await?;
         Ok(Judged::Free)
     }
 
@@ -136,15 +130,8 @@ impl Gate {
             }
         };
         let options = UpdateOptions { owners: Owners::Keep, is_admitted: true, ..UpdateOptions::default() };
-        self.registry().change(&server(), address, Part::Status, &options, &mark).await
+        self.registry().change(&Caller::server(), address, Part::Status, &options, &mark).await
     }
-}
-
-/// Who writes for the server itself.
-fn server() -> Caller {
-    let user =
-        User { name: "system:apiserver".to_owned(), groups: vec![MASTERS.to_owned()], ..User::default() };
-    Caller { user: Arc::new(user), field_manager: "kube-apiserver".to_owned() }
 }
 
 fn named_version(options: &DeleteOptions) -> Option<&str> {
@@ -171,14 +158,13 @@ fn selects(budget: &Object, pod: &Object) -> bool {
 /// The pod, told that it is disrupted.
 fn disrupted(pod: &Object, now: &str) -> Object {
     let mut pod = pod.clone();
-    let mut conditions =
-        pod.at(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    conditions.retain(|one| one["type"] != "DisruptionTarget");
-    conditions.push(json!({
-        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-        "message": "Eviction API: evicting", "lastTransitionTime": now, "lastProbeTime": null,
-    }));
-    pod.set_at(&["status", "conditions"], conditions);
+    conditions::put(
+        &mut pod,
+        json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastTransitionTime": now, "lastProbeTime": null,
+        }),
+    );
     pod
 }
 
@@ -216,16 +202,11 @@ fn charged(budget: &Object, pod: &str, now: &str) -> Result<Object, Status> {
     budget.set_at(&["status", "disruptionsAllowed"], allowed - 1);
     budget.set_at(&["status", "disruptedPods", pod], now);
     if allowed == 1 {
-        let generation = budget.generation();
-        let conditions =
-            budget.at(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut others: Vec<Value> =
-            conditions.into_iter().filter(|one| one["type"] != "DisruptionAllowed").collect();
-        others.push(json!({
+        let condition = json!({
             "type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
-            "observedGeneration": generation, "lastTransitionTime": now,
-        }));
-        budget.set_at(&["status", "conditions"], others);
+            "observedGeneration": budget.generation(), "lastTransitionTime": now,
+        });
+        conditions::put(&mut budget, condition);
     }
     Ok(budget)
 }

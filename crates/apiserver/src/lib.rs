@@ -13,6 +13,7 @@ pub mod authz;
 mod binding;
 pub mod bootstrap;
 pub mod cache;
+mod conditions;
 pub mod config;
 pub mod connect;
 mod conversion;

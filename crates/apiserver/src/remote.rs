@@ -18,6 +18,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 /// The largest answer taken.
 const MAX_ANSWER: usize = 1 << 20;
@@ -98,7 +99,7 @@ impl RemoteError {
     }
 
     /// What happened and why, in one line.
-    pub(crate) fn told(&self) -> String {
+    fn told(&self) -> String {
         let below = std::error::Error::source(self).map(|source| format!(": {source}"));
         format!("{self}{}", below.unwrap_or_default())
     }
@@ -167,6 +168,20 @@ impl Remote {
             wait = wait.mul_f64(1.5);
         }
         self.post(body).await
+    }
+
+    /// Sends a review, and gives what the server puts into its status.
+    ///
+    /// # Errors
+    /// No answer, or one that is no such review; in one line.
+    pub(crate) async fn review(&self, review: &Value, wait: Duration) -> Result<Value, String> {
+        let answer = self.post_again(review.to_string().into(), wait).await;
+        let answer = answer.map_err(|error| error.told())?;
+        let mut answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
+        if answer["kind"] != review["kind"] {
+            return Err(format!("{} answers with {}", self.url, answer["kind"]));
+        }
+        Ok(answer["status"].take())
     }
 
     async fn answer(&self, request: Request<Full<Bytes>>, url: &str) -> Result<Bytes, RemoteError> {

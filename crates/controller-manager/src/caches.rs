@@ -24,8 +24,10 @@ use client::cached::{Cached, IndexTerms};
 use client::{Cache, Change, Client, Scope};
 use reconcile::wiring::controller_of;
 
+use crate::owners;
+
 /// Index of objects by the uid of their controller; those without one are found
-/// by [`orphans_in`].
+/// with the owner's own by [`claimable`].
 pub const CONTROLLER: &str = "controller";
 /// Index of objects by namespace.
 pub const NAMESPACE: &str = "namespace";
@@ -88,9 +90,19 @@ pub struct Caches {
 
 /// The term of an index by controller under which the objects of a namespace
 /// are that have none.
-#[must_use]
-pub fn orphans_in(namespace: &str) -> String {
+fn orphans_in(namespace: &str) -> String {
     format!("none/{namespace}")
+}
+
+/// The objects that an owner controls, and those of its namespace that nobody controls.
+pub fn claimable<O: Cached>(
+    cache: &Cache<O>,
+    owner: &impl Metadata<Ty = ObjectMeta>,
+    namespace: &str,
+) -> Vec<Arc<O>> {
+    let mut all = cache.indexed(CONTROLLER, owners::uid(owner));
+    all.extend(cache.indexed(CONTROLLER, &orphans_in(namespace)));
+    all
 }
 
 /// The keys of those in a namespace that may want an object without controller.

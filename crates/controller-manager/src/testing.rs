@@ -7,6 +7,7 @@ use api::types::core::v1::{Node, Pod};
 use clap::Parser as _;
 use jiff::Timestamp;
 use reconcile::simulation::{Dice, World};
+use reconcile::{Action, Plan};
 use serde_json::{Value, json};
 
 use crate::caches::Caches;
@@ -27,6 +28,17 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) fn context() -> Context {
     let flags = Flags::try_parse_from(["kube-controller-manager", "--kubeconfig=none"]).expect("valid flags");
     Context::new(flags, Caches::default(), "".into(), None, daemon::SystemClock::shared())
+}
+
+/// The status that a plan tells; null where it tells none.
+pub(crate) fn told_status(plan: &Plan) -> Value {
+    let status = |action: &Action| match action {
+        Action::Patch { target, patch: client::Patch::Merge(patch) } if target.subresource == "status" => {
+            Some(patch["status"].clone())
+        }
+        _ => None,
+    };
+    plan.actions.iter().find_map(status).unwrap_or_default()
 }
 
 /// A pod labelled `app=web`, merged with changes.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use api::schema::{Field, ListType, MapType, Schema, Shape, StructId};
 use serde_json::{Map, Value, json};
 
-use crate::Descriptor;
+use crate::{Descriptor, Subresource};
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
@@ -69,6 +69,27 @@ pub fn definition_of(kind: &Descriptor) -> String {
     }
     let reversed: Vec<&str> = kind.group.rsplit('.').collect();
     format!("{}.{}.{}", reversed.join("."), kind.version, kind.kind)
+}
+
+/// The name of the type of a subresource's bodies, as the schema has it.
+fn type_of(kind: &Descriptor, sub: &Subresource) -> String {
+    let package = match &sub.group_version {
+        Some((group, version)) => format!("{}/{version}", group.split('.').next().unwrap_or_default()),
+        None => {
+            let of = &kind.shape.0.get(kind.shape.1).name;
+            of.split('.').next().unwrap_or_default().to_owned()
+        }
+    };
+    format!("{package}.{}", sub.kind)
+}
+
+/// The name of the definition of a subresource's bodies.
+#[must_use]
+pub fn definition_of_part(kind: &Descriptor, sub: &Subresource) -> String {
+    if sub.kind == kind.kind && sub.group_version.is_none() {
+        return definition_of(kind);
+    }
+    definition_name(&type_of(kind, sub))
 }
 
 /// A reference to a definition.
@@ -158,7 +179,6 @@ impl Walk<'_> {
             return self.documented(kind, &document);
         }
         let of = self.schema.get(kind.shape.1).name.clone();
-        let package = of.split('.').next().unwrap_or_default().to_owned();
         for (suffix, name) in [("", of.clone()), ("List", format!("{of}List"))] {
             if let Some(definition) = self.named(&name) {
                 let tag = (kind.group.as_str(), kind.version.as_str(), format!("{}{suffix}", kind.kind));
@@ -168,13 +188,7 @@ impl Walk<'_> {
         for sub in &kind.subresources {
             let (group, version) =
                 sub.group_version.clone().unwrap_or_else(|| (kind.group.clone(), kind.version.clone()));
-            let package = match &sub.group_version {
-                Some((group, version)) => {
-                    format!("{}/{version}", group.split('.').next().unwrap_or_default())
-                }
-                None => package.clone(),
-            };
-            if let Some(definition) = self.named(&format!("{package}.{}", sub.kind)) {
+            if let Some(definition) = self.named(&type_of(kind, sub)) {
                 self.tag(&definition, &group, &version, &sub.kind);
             }
         }

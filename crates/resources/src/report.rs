@@ -74,6 +74,13 @@ pub(crate) trait Report {
         }
     }
 
+    /// A number that must be one of a port.
+    fn port(&mut self, path: &Path<'_>, number: i64) {
+        for message in crate::names::port_number(number) {
+            self.invalid(path, number, message);
+        }
+    }
+
     /// A number field that must not be below zero.
     fn not_negative(&mut self, of: &Value, name: &str, path: &Path<'_>) {
         if let Some(number) = of.int(name).filter(|number| *number < 0) {

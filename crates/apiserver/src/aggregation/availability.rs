@@ -10,7 +10,7 @@ use resources::Part;
 use serde_json::{Value, json};
 
 use super::{Aggregation, GROUP, GROUPS, RESOURCE, Remote, USER, local};
-use crate::authn::{MASTERS, User};
+use crate::authn::MASTERS;
 use crate::cache::Selected;
 use crate::connect::{Destination, Place};
 use crate::gate::Gate;
@@ -28,12 +28,6 @@ const SELF: [(&str, &str); 2] = [(USER, "system:kube-aggregator"), (GROUPS, MAST
 
 /// A condition's status, reason and message.
 type Verdict = (bool, &'static str, String);
-
-pub(super) fn caller() -> Caller {
-    let user =
-        User { name: "system:apiserver".to_owned(), groups: vec![MASTERS.to_owned()], ..User::default() };
-    Caller { user: Arc::new(user), field_manager: "kube-apiserver".to_owned() }
-}
 
 /// Registers what is served here and looks after all API services from then on.
 pub(crate) fn start(aggregation: &Arc<Aggregation>, gate: &Arc<Gate>, shutdown: Shutdown) {
@@ -174,7 +168,7 @@ async fn tell(gate: &Arc<Gate>, service: &Object, verdict: &Verdict) -> Result<(
     let address = Address { kind, namespace: String::new(), name: service.name().to_owned() };
     let transform = |current: &Object| Ok((wanted(current).unwrap_or_else(|| current.clone()), Vec::new()));
     let options = UpdateOptions { owners: Owners::Track, ..UpdateOptions::default() };
-    match registry.change(&caller(), &address, Part::Status, &options, &transform).await {
+    match registry.change(&Caller::server(), &address, Part::Status, &options, &transform).await {
         // It is gone, or will be looked at again.
         Err(status) if matches!(status.reason, Reason::Conflict | Reason::NotFound) => Ok(()),
         other => other.map(drop),

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use api::{LabelSelector, Object, Reason, Status};
 use serde_json::json;
 
-use super::availability::caller;
 use super::{GROUP, RESOURCE};
 use crate::cache::Selected;
 use crate::gate::Gate;
-use crate::registry::{Address, CreateOptions, DeleteOptions};
+use crate::registry::{Address, Caller, CreateOptions, DeleteOptions};
 
 /// Who looks after an API service: `onstart` for what is built in, `true` for what
 /// comes and goes with definitions.
@@ -58,7 +57,7 @@ pub(super) async fn register(gate: &Arc<Gate>) -> Result<(), Status> {
         let mut object = Object::from_value(object).map_err(Status::internal)?;
         kind.conform(&mut object).map_err(Status::internal)?;
         let options = CreateOptions::default();
-        match registry.create(&caller(), address(&name), object, &options, Vec::new()).await {
+        match registry.create(&Caller::server(), address(&name), object, &options, Vec::new()).await {
             Err(status) if status.reason == Reason::AlreadyExists => {}
             other => drop(other?),
         }
@@ -66,7 +65,7 @@ pub(super) async fn register(gate: &Arc<Gate>) -> Result<(), Status> {
     let labels = LabelSelector::parse(&format!("{MANAGED}=true")).map_err(Status::internal)?;
     let (managed, _) = known.list(&Selected { labels, ..Selected::default() }, 0, None);
     for gone in managed.iter().filter(|one| !served.iter().any(|name| name == one.name())) {
-        match registry.delete(&caller(), &address(gone.name()), &DeleteOptions::default()).await {
+        match registry.delete(&Caller::server(), &address(gone.name()), &DeleteOptions::default()).await {
             Err(status) if status.reason == Reason::NotFound => {}
             other => drop(other?),
         }

@@ -122,7 +122,11 @@ impl Aggregation {
     pub(crate) fn remote(&self, path: &str) -> Option<Arc<Remote>> {
         let path = path.strip_prefix("/openapi/v3").unwrap_or(path);
         let mut parts = path.strip_prefix("/apis/")?.split('/');
-        let (group, version) = (parts.next()?, parts.next()?);
+        self.serving(parts.next()?, parts.next()?)
+    }
+
+    /// Whoever answers a group version, if it is somebody else.
+    pub(crate) fn serving(&self, group: &str, version: &str) -> Option<Arc<Remote>> {
         let remotes = self.remotes();
         remotes.iter().find(|remote| remote.group == group && remote.version == version).cloned()
     }

@@ -117,13 +117,7 @@ impl AccessWebhook {
             "apiVersion": format!("authorization.k8s.io/{}", self.asking.version),
             "metadata": {}, "spec": spec, "status": {"allowed": false},
         });
-        let answer = self.remote.post_again(review.to_string().into(), FIRST_WAIT).await;
-        let answer = answer.map_err(|error| error.told())?;
-        let answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
-        if answer["kind"] != "SubjectAccessReview" {
-            return Err(format!("the webhook answers with {}", answer["kind"]));
-        }
-        let status = &answer["status"];
+        let status = self.remote.review(&review, FIRST_WAIT).await?;
         Ok(Status {
             allowed: status["allowed"] == true,
             denied: status["denied"] == true,

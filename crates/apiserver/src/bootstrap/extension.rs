@@ -8,9 +8,9 @@ use api::{Object, Reason};
 use resources::Part;
 use serde_json::{Map, Value, json};
 
-use super::{Gate, caller, create};
+use super::{Gate, create};
 use crate::config::Flags;
-use crate::registry::{Address, UpdateOptions};
+use crate::registry::{Address, Caller, UpdateOptions};
 
 const NAME: &str = "extension-apiserver-authentication";
 const NAMESPACE: &str = "kube-system";
@@ -65,7 +65,8 @@ impl Authentication {
             Ok((new, Vec::new()))
         };
         let options = UpdateOptions::default();
-        let changed = gate.registry().change(&caller(), &address, Part::Main, &options, &transform).await;
+        let changed =
+            gate.registry().change(&Caller::server(), &address, Part::Main, &options, &transform).await;
         changed.map(drop).with_context(failed)
     }
 }

@@ -17,7 +17,6 @@ use ipnet::IpNet;
 use resources::Part;
 use serde_json::{Value, json};
 
-use crate::authn::{MASTERS, User};
 use crate::gate::{Body, Gate, Target};
 use crate::registry::{Address, Caller, CreateOptions, FieldValidation, MediaType, UpdateOptions};
 
@@ -94,11 +93,6 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn caller() -> Caller {
-    let user = User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() };
-    Caller { user: Arc::new(user), field_manager: "kube-apiserver".into() }
-}
-
 async fn ensure(
     gate: &Gate,
     group: &str,
@@ -140,7 +134,7 @@ async fn ensure_ranges(gate: &Gate, ranges: &[IpNet]) -> anyhow::Result<()> {
         Ok((new, Vec::new()))
     };
     let options = UpdateOptions::default();
-    let changed = registry.change(&caller(), &address, Part::Status, &options, &transform).await;
+    let changed = registry.change(&Caller::server(), &address, Part::Status, &options, &transform).await;
     changed.map(drop).with_context(|| format!("set the status of servicecidrs {NAME:?}"))
 }
 
@@ -172,7 +166,7 @@ async fn create(
         ..Target::default()
     };
     let body = Body { media: MediaType::Json, bytes: body.as_bytes(), validation: FieldValidation::Strict };
-    gate.create(&caller(), &target, body, false).await.map(drop)
+    gate.create(&Caller::server(), &target, body, false).await.map(drop)
 }
 
 /// The roles and bindings of the file, as objects.
@@ -262,7 +256,7 @@ async fn ensure_role(gate: &Gate, object: &Value) -> anyhow::Result<()> {
         Ok((new, Vec::new()))
     };
     gate.registry()
-        .change(&caller(), &address, resources::Part::Main, &UpdateOptions::default(), &transform)
+        .change(&Caller::server(), &address, resources::Part::Main, &UpdateOptions::default(), &transform)
         .await
         .with_context(|| format!("update {resource} {:?}", address.name))?;
     Ok(())
@@ -315,14 +309,18 @@ async fn publish(gate: &Gate, group: &str, resource: &str, wanted: Value) -> any
         Ok((new, Vec::new()))
     };
     let options = UpdateOptions::default();
-    let changed =
-        gate.registry().change(&caller(), &address, resources::Part::Main, &options, &transform).await;
+    let changed = gate
+        .registry()
+        .change(&Caller::server(), &address, resources::Part::Main, &options, &transform)
+        .await;
     match changed {
         Ok(_) => Ok(()),
         Err(status) if status.reason == Reason::NotFound => {
             let options = CreateOptions::default();
-            let created =
-                gate.registry().create(&caller(), address, object.clone(), &options, Vec::new()).await;
+            let created = gate
+                .registry()
+                .create(&Caller::server(), address, object.clone(), &options, Vec::new())
+                .await;
             created.map(drop).with_context(|| format!("create {resource} of the API server"))
         }
         Err(status) => Err(status).with_context(|| format!("update {resource} of the API server")),

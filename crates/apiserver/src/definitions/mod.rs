@@ -17,7 +17,6 @@ use resources::kinds::custom_resource_definition::CLEANUP;
 use resources::{Descriptor, Part};
 use serde_json::Value;
 
-use crate::authn::{MASTERS, User};
 use crate::gate::Gate;
 use crate::registry::{Address, Caller, DeleteOptions, ListQuery, Owners, UpdateOptions};
 
@@ -67,12 +66,6 @@ impl Known {
             || self.definition.is_terminating()
             || !names::is_true(&self.definition, "NamesAccepted")
     }
-}
-
-fn caller() -> Caller {
-    let user =
-        User { name: "system:apiserver".to_owned(), groups: vec![MASTERS.to_owned()], ..User::default() };
-    Caller { user: Arc::new(user), field_manager: "kube-apiserver".to_owned() }
 }
 
 /// Serves the kinds that are defined now, and follows the definitions from then on.
@@ -157,7 +150,10 @@ impl Definitions {
                 Ok((new, Vec::new()))
             };
             let options = UpdateOptions { owners: Owners::Track, ..UpdateOptions::default() };
-            return match registry.change(&caller(), &address, Part::Status, &options, &transform).await {
+            return match registry
+                .change(&Caller::server(), &address, Part::Status, &options, &transform)
+                .await
+            {
                 // The change wakes this task again.
                 Err(status) if matches!(status.reason, api::Reason::Conflict | api::Reason::NotFound) => {
                     Ok(())
@@ -180,7 +176,7 @@ impl Definitions {
             let collection =
                 Address { kind: Arc::clone(kind), namespace: String::new(), name: String::new() };
             let (query, options) = (ListQuery::default(), DeleteOptions::default());
-            registry.delete_collection(&caller(), &collection, &query, &options).await?;
+            registry.delete_collection(&Caller::server(), &collection, &query, &options).await?;
             let left = registry.list(&collection, &query).await?.objects.len();
             if left > 0 {
                 return Err(Status::unavailable(format!("{left} objects have finalizers of their own")));
@@ -198,6 +194,6 @@ impl Definitions {
             Ok((new, Vec::new()))
         };
         let options = UpdateOptions { owners: Owners::Keep, ..UpdateOptions::default() };
-        registry.change(&caller(), address, Part::Main, &options, &transform).await.map(drop)
+        registry.change(&Caller::server(), address, Part::Main, &options, &transform).await.map(drop)
     }
 }

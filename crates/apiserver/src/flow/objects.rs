@@ -11,7 +11,6 @@ use resources::flow_control::{AUTOUPDATE, CATCH_ALL, EXEMPT, GROUP, levels, sche
 use serde_json::{Value, json};
 
 use super::FlowControl;
-use crate::authn::{MASTERS, User};
 use crate::gate::Gate;
 use crate::registry::{Address, Caller, CreateOptions, DeleteOptions, UpdateOptions};
 
@@ -22,11 +21,6 @@ const ADJUST: Duration = Duration::from_secs(10);
 /// How often, in these, what every cluster has is looked after.
 const ENSURE: u32 = 6;
 const DANGLING: &str = "Dangling";
-
-fn caller(manager: &str) -> Caller {
-    let user = User { name: "system:apiserver".into(), groups: vec![MASTERS.into()], ..User::default() };
-    Caller { user: Arc::new(user), field_manager: manager.to_owned() }
-}
 
 /// Makes the objects that are missing, takes the configuration over, and follows it.
 ///
@@ -118,7 +112,7 @@ impl Following {
             }
             Ok((new, Vec::new()))
         };
-        let caller = caller("api-priority-and-fairness-config-consumer-v1");
+        let caller = Caller::server_as("api-priority-and-fairness-config-consumer-v1");
         let address = self.address(SCHEMAS, schema.name())?;
         let options = UpdateOptions::default();
         self.gate.registry().change(&caller, &address, Part::Status, &options, &transform).await.map(drop)
@@ -136,7 +130,7 @@ impl Following {
                 if old.annotation(AUTOUPDATE) == Some("true") && !is_wanted(old.name()) {
                     let address = self.address(resource, old.name())?;
                     let options = DeleteOptions::default();
-                    match self.gate.registry().delete(&caller(MANAGER), &address, &options).await {
+                    match self.gate.registry().delete(&Caller::server_as(MANAGER), &address, &options).await {
                         Err(error) if error.reason != Reason::NotFound => return Err(error),
                         _ => {}
                     }
@@ -152,7 +146,7 @@ impl Following {
         let registry = self.gate.registry();
         let Some(current) = registry.cache().resource(GROUP, resource).get("", name) else {
             let object = Object::from_value(wanted.clone()).map_err(Status::internal)?;
-            let (caller, options) = (caller(MANAGER), CreateOptions::default());
+            let (caller, options) = (Caller::server_as(MANAGER), CreateOptions::default());
             return match registry.create(&caller, address, object, &options, Vec::new()).await {
                 Err(error) if error.reason != Reason::AlreadyExists => Err(error),
                 _ => Ok(()),
@@ -164,7 +158,10 @@ impl Following {
         }
         let transform = |current: &Object| Ok((revised(current, wanted), Vec::new()));
         let options = UpdateOptions::default();
-        registry.change(&caller(MANAGER), &address, Part::Main, &options, &transform).await.map(drop)
+        registry
+            .change(&Caller::server_as(MANAGER), &address, Part::Main, &options, &transform)
+            .await
+            .map(drop)
     }
 }
 

@@ -98,7 +98,7 @@ impl Others {
         if target.group.is_empty() {
             return None;
         }
-        let remote = self.0.remote(&format!("/apis/{}/{}", target.group, target.version))?;
+        let remote = self.0.serving(&target.group, &target.version)?;
         Some(Other { aggregation: &self.0, remote, user, target })
     }
 

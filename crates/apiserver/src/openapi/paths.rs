@@ -1,7 +1,7 @@
 //! What can be done where: the paths of a kind, each with its operations, named as
 //! upstream names them, because generated clients carry these names.
 
-use resources::openapi::{definition_name, definition_of, reference};
+use resources::openapi::{definition_name, definition_of, definition_of_part, reference};
 use resources::{Descriptor, Subresource};
 use serde_json::{Map, Value, json};
 
@@ -199,20 +199,7 @@ impl Body {
     }
 
     fn of_part(kind: &Descriptor, sub: &Subresource, verb: &str) -> Self {
-        let of_kind = definition_of(kind);
-        let package = match &sub.group_version {
-            Some((group, version)) => format!("{}/{version}", group.split('.').next().unwrap_or_default()),
-            None => {
-                let name = &kind.shape.0.get(kind.shape.1).name;
-                name.split('.').next().unwrap_or_default().to_owned()
-            }
-        };
-        let definition = if sub.kind == kind.kind && sub.group_version.is_none() {
-            of_kind
-        } else {
-            definition_name(&format!("{package}.{}", sub.kind))
-        };
-        let of = reference(&definition);
+        let of = reference(&definition_of_part(kind, sub));
         Self::new(verb, &of, of.clone())
     }
 

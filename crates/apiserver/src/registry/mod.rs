@@ -26,7 +26,7 @@ use resources::Descriptor;
 use store::{Store, StoreError};
 
 use crate::admission::{Chain, Late, Operation, Request};
-use crate::authn::User;
+use crate::authn::{MASTERS, User};
 use crate::cache::{self, WatchCache};
 use crate::conversion::Converter;
 use crate::stored::{Corrupt, Stored};
@@ -55,6 +55,22 @@ pub struct Caller {
     pub field_manager: String,
 }
 
+impl Caller {
+    /// The server itself, which may do everything.
+    #[must_use]
+    pub(crate) fn server() -> Self {
+        Self::server_as("kube-apiserver")
+    }
+
+    /// The server itself, under another name for managed fields.
+    #[must_use]
+    pub(crate) fn server_as(manager: &str) -> Self {
+        let user =
+            User { name: "system:apiserver".to_owned(), groups: vec![MASTERS.to_owned()], ..User::default() };
+        Self { user: Arc::new(user), field_manager: manager.to_owned() }
+    }
+}
+
 /// The object or collection that a request is about.
 #[derive(Clone, Debug)]
 pub struct Address {
@@ -77,6 +93,14 @@ pub struct Written {
     pub warnings: Vec<String>,
     /// Whether it was created rather than changed.
     pub created: bool,
+}
+
+impl Written {
+    /// What is answered where nothing is made but a success: a binding, an eviction.
+    pub(crate) fn done(warnings: Vec<String>) -> Self {
+        let status = Status { code: 201, details: None, ..Status::success(api::status::Details::default()) };
+        Self { json: status.to_bytes().into(), revision: 0, warnings, created: true }
+    }
 }
 
 /// All verbs on all kinds.

@@ -12,7 +12,7 @@ use reconcile::{Action, Plan};
 use serde_json::{Value, json};
 
 use super::{Observed, plan};
-use crate::testing::{context, now, object};
+use crate::testing::{context, now, object, told_status};
 
 fn cron_job(changes: Value) -> CronJob {
     let mut cron_job = json!({
@@ -76,16 +76,6 @@ fn shape(plan: &Plan) -> Vec<String> {
         other => format!("{} {}", other.verb(), other.target().map_or("", |target| target.name.as_str())),
     };
     plan.actions.iter().map(text).collect()
-}
-
-fn told(plan: &Plan) -> Value {
-    plan.actions
-        .iter()
-        .find_map(|action| match action {
-            Action::Patch { patch: client::Patch::Merge(patch), .. } => Some(patch["status"].clone()),
-            _ => None,
-        })
-        .unwrap_or_default()
 }
 
 #[test]
@@ -206,13 +196,13 @@ fn the_status_follows_the_jobs() {
         "batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-11-23T12:00:00Z"}}});
     let started = plan_at(&cron_job(json!({})), vec![job(&name, annotated.clone())], now());
     assert_eq!(shape(&started), ["patch c"]);
-    assert_eq!(told(&started)["lastScheduleTime"], "2026-11-23T12:00:00Z");
-    assert_eq!(told(&started)["active"][0]["uid"], format!("uid-{name}"));
+    assert_eq!(told_status(&started)["lastScheduleTime"], "2026-11-23T12:00:00Z");
+    assert_eq!(told_status(&started)["active"][0]["uid"], format!("uid-{name}"));
     let mut quick = ended(&name, "Complete", "2026-11-23T12:00:01Z");
     quick.metadata.annotations = job(&name, annotated).metadata.annotations;
     let done = plan_at(&cron_job(json!({})), vec![quick], now());
     assert_eq!(shape(&done), ["patch c", "SawCompletedJob"]);
-    assert_eq!(told(&done)["lastSuccessfulTime"], "2026-11-23T12:00:01Z");
+    assert_eq!(told_status(&done)["lastSuccessfulTime"], "2026-11-23T12:00:01Z");
     let served = json!({"status": {"lastScheduleTime": "2026-11-23T12:00:00Z"}});
     assert_eq!(
         shape(&plan_at(&cron_job(served.clone()), vec![job("by-hand", json!({}))], now())),
@@ -222,7 +212,7 @@ fn the_status_follows_the_jobs() {
     api::patch::merge_patch(&mut lost, active(&["a"]));
     let lost = plan_at(&cron_job(lost), vec![], now());
     assert_eq!(
-        (shape(&lost), told(&lost)),
+        (shape(&lost), told_status(&lost)),
         (
             vec!["patch c".to_owned(), "MissingJob".to_owned()],
             json!({"active": null, "lastScheduleTime": "2026-11-23T12:00:00Z"})

@@ -21,7 +21,7 @@ use daemon::Clock;
 use parking_lot::Mutex;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, adopters, orphans_in};
+use crate::caches::{adopters, claimable};
 use crate::controllers::Context;
 use crate::{owners, pods, revisions as history};
 
@@ -101,10 +101,8 @@ impl Reconciler for DaemonSets {
 
     fn observe(&self, key: &ObjectKey) -> Option<Observed> {
         let set = self.sets.get_key(key)?;
-        let mut pods = self.pods.indexed(CONTROLLER, owners::uid(&*set));
-        pods.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
-        let mut revisions = self.revisions.indexed(CONTROLLER, owners::uid(&*set));
-        revisions.extend(self.revisions.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+        let pods = claimable(&self.pods, &*set, &key.namespace);
+        let revisions = claimable(&self.revisions, &*set, &key.namespace);
         let namesake = self.revisions.get(&key.namespace, &history::new_name(&*set));
         let left = self.failed(&set, &pods);
         Some(Observed { set, pods, nodes: self.nodes.list(), left, revisions, namesake })

@@ -20,7 +20,7 @@ use client::{Cache, Change};
 use reconcile::wiring::controller_of;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, adopters, orphans_in};
+use crate::caches::{CONTROLLER, adopters, claimable};
 use crate::controllers::Context;
 use crate::{owners, pods};
 
@@ -77,8 +77,7 @@ impl Reconciler for Deployments {
 
     fn observe(&self, key: &ObjectKey) -> Option<Observed> {
         let deployment = self.deployments.get_key(key)?;
-        let mut replica_sets = self.replica_sets.indexed(CONTROLLER, owners::uid(&*deployment));
-        replica_sets.extend(self.replica_sets.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+        let replica_sets = claimable(&self.replica_sets, &*deployment, &key.namespace);
         let is_busy = |set: &&Arc<ReplicaSet>| {
             self.pods.indexed(CONTROLLER, owners::uid(&***set)).iter().any(|pod| !pods::has_ended(pod))
         };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::size::Size;
 use super::{Observed, plan, stale};
-use crate::testing::{now, object, pod, running};
+use crate::testing::{now, object, pod, running, told_status};
 
 fn budget(changes: Value) -> PodDisruptionBudget {
     let mut budget = json!({
@@ -44,19 +44,9 @@ fn wants(replicas: i32) -> Size {
     Size::Wants { uid: "uid-deployment".to_owned(), replicas }
 }
 
-fn told(plan: &Plan) -> Value {
-    plan.actions
-        .iter()
-        .find_map(|action| match action {
-            Action::Patch { patch: client::Patch::Merge(patch), .. } => Some(patch["status"].clone()),
-            _ => None,
-        })
-        .unwrap_or_default()
-}
-
 /// Expected, desired, healthy, allowed.
 fn counts(plan: &Plan) -> Vec<i64> {
-    let status = told(plan);
+    let status = told_status(plan);
     let fields = ["expectedPods", "desiredHealthy", "currentHealthy", "disruptionsAllowed"];
     fields.iter().map(|field| status[*field].as_i64().unwrap_or(-1)).collect()
 }
@@ -91,14 +81,14 @@ fn what_may_go_is_what_is_healthy_beyond_what_must_be() {
     for (name, spec, pods, size, expected) in table {
         let plan = plan_of(budget(json!({"spec": spec})), pods, size);
         assert_eq!(counts(&plan), expected, "{name}");
-        let allowed = &told(&plan)["conditions"][0];
+        let allowed = &told_status(&plan)["conditions"][0];
         let reason = if expected[3] > 0 { "SufficientPods" } else { "InsufficientPods" };
         assert_eq!(
             (&allowed["type"], &allowed["reason"]),
             (&json!("DisruptionAllowed"), &json!(reason)),
             "{name}"
         );
-        assert_eq!(told(&plan)["observedGeneration"], 2);
+        assert_eq!(told_status(&plan)["observedGeneration"], 2);
     }
 }
 
@@ -110,7 +100,7 @@ fn evicted_pods_count_as_gone_until_they_outstay_it() {
     };
     let recent = evicted("2026-11-23T11:59:30Z");
     assert_eq!(counts(&recent), [3, 1, 2, 1]);
-    assert_eq!(told(&recent)["disruptedPods"], json!({"x": "2026-11-23T11:59:30Z", "gone": null}));
+    assert_eq!(told_status(&recent)["disruptedPods"], json!({"x": "2026-11-23T11:59:30Z", "gone": null}));
     assert_eq!(recent.wake_after, Some(Duration::from_secs(90)));
     let overdue = evicted("2026-11-23T11:58:00Z");
     assert_eq!(counts(&overdue), [3, 1, 3, 2]);
@@ -122,12 +112,12 @@ fn what_cannot_be_computed_allows_nothing() {
     let spec = json!({"spec": {"maxUnavailable": 1}, "status": {
         "disruptionsAllowed": 1, "expectedPods": 3, "observedGeneration": 1}});
     let missing = plan_of(budget(spec.clone()), three(3), Size::Missing);
-    assert_eq!(told(&missing)["disruptionsAllowed"], 0);
-    assert_eq!(told(&missing)["expectedPods"], 3, "the rest stays");
-    assert_eq!(told(&missing)["conditions"][0]["reason"], "SyncFailed");
+    assert_eq!(told_status(&missing)["disruptionsAllowed"], 0);
+    assert_eq!(told_status(&missing)["expectedPods"], 3, "the rest stays");
+    assert_eq!(told_status(&missing)["conditions"][0]["reason"], "SyncFailed");
     assert_eq!(reasons(&missing), ["CalculateExpectedPodCountFailed"]);
     let unscalable = plan_of(budget(spec.clone()), three(3), Size::Unavailable("no scale".into()));
-    assert_eq!(told(&unscalable)["conditions"][0]["message"], "no scale");
+    assert_eq!(told_status(&unscalable)["conditions"][0]["message"], "no scale");
     let waits = plan_of(budget(spec), three(3), Size::Unknown);
     assert_eq!((waits.actions.len(), waits.wake_after), (0, Some(Duration::from_secs(5))));
     let stray = plan_of(budget(json!({"spec": {"maxUnavailable": 1}})), vec![pod("p", json!({}))], wants(3));
@@ -141,7 +131,7 @@ fn the_status_is_written_over_what_was_seen_only_and_not_twice() {
         panic!("{first:?}")
     };
     assert_eq!(patch["metadata"]["resourceVersion"], "7");
-    let again = budget(json!({"spec": {"minAvailable": 2}, "status": told(&first)}));
+    let again = budget(json!({"spec": {"minAvailable": 2}, "status": told_status(&first)}));
     assert_eq!(plan_of(again, three(3), wants(3)), Plan::default());
 }
 
@@ -156,7 +146,7 @@ fn an_announcement_that_comes_to_nothing_is_taken_back() {
     };
     let late = "2026-11-23T11:58:00Z";
     let taken_back = announced("EvictionByEvictionAPI", late, json!({}));
-    let conditions = &told(&taken_back)["conditions"];
+    let conditions = &told_status(&taken_back)["conditions"];
     assert_eq!(conditions[0]["type"], "Ready");
     assert_eq!((&conditions[1]["status"], &conditions[1]["reason"]), (&json!("False"), &Value::Null));
     let waits = announced("EvictionByEvictionAPI", "2026-11-23T11:59:00Z", json!({}));

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::behavior::{History, Question};
 use super::usage::{Fleet, Goal, Sample, Samples, Tolerance, Youth};
 use super::{Observed, Scale, Settings, plan};
-use crate::testing::{now, object, pod, running};
+use crate::testing::{now, object, pod, running, told_status};
 
 const YOUTH: Youth = Youth { initialization: Duration::from_secs(300), readiness: Duration::from_secs(30) };
 
@@ -215,16 +215,8 @@ fn shape(plan: &Plan) -> (Option<i64>, Vec<&str>) {
     (size, reasons.collect())
 }
 
-fn told(plan: &Plan) -> Value {
-    let status = plan.actions.iter().rev().find_map(|action| match action {
-        Action::Patch { patch: client::Patch::Merge(patch), .. } => Some(patch["status"].clone()),
-        _ => None,
-    });
-    status.unwrap_or_default()
-}
-
 fn condition(plan: &Plan, kind: &str) -> (String, String) {
-    let conditions = told(plan)["conditions"].as_array().cloned().unwrap_or_default();
+    let conditions = told_status(plan)["conditions"].as_array().cloned().unwrap_or_default();
     let found = conditions.into_iter().find(|one| one["type"] == kind).unwrap_or_default();
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     (text("status"), text("reason"))
@@ -239,7 +231,7 @@ fn the_target_follows_its_metrics_within_its_bounds() {
         _ => None,
     });
     assert_eq!(written, Some(json!({"uid": "uid-web"})), "whatever else has changed of it");
-    let status = told(&grows);
+    let status = told_status(&grows);
     assert_eq!((&status["currentReplicas"], &status["desiredReplicas"]), (&json!(2), &json!(4)));
     assert_eq!(status["lastScaleTime"], "2026-11-23T12:00:00Z");
     assert_eq!(
@@ -249,7 +241,7 @@ fn the_target_follows_its_metrics_within_its_bounds() {
     assert_eq!(condition(&grows, "AbleToScale"), ("True".to_owned(), "SucceededRescale".to_owned()));
     assert_eq!(condition(&grows, "ScalingActive"), ("True".to_owned(), "ValidMetricFound".to_owned()));
     let stays = plan_of(&observed(json!({}), 2, 500));
-    assert_eq!((shape(&stays), &told(&stays)["desiredReplicas"]), ((None, vec![]), &json!(2)));
+    assert_eq!((shape(&stays), &told_status(&stays)["desiredReplicas"]), ((None, vec![]), &json!(2)));
     assert_eq!(condition(&stays, "ScalingLimited").1, "DesiredWithinRange");
     assert_eq!(shape(&plan_of(&observed(json!({"spec": {"maxReplicas": 3}}), 2, 1000))).0, Some(3));
     assert_eq!(shape(&plan_of(&observed(json!({"spec": {"maxReplicas": 3}}), 5, 1000))).0, Some(3));
@@ -274,7 +266,7 @@ fn metrics_of_all_kinds_are_read() {
     let by_memory = with(memory, usage);
     assert_eq!(shape(&by_memory).0, Some(4));
     assert_eq!(
-        told(&by_memory)["currentMetrics"][0]["containerResource"]["current"]["averageValue"],
+        told_status(&by_memory)["currentMetrics"][0]["containerResource"]["current"]["averageValue"],
         "512Mi"
     );
     let pods = json!({"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": target("AverageValue", "averageValue", "10")}});

@@ -27,7 +27,7 @@ use client::Cache;
 use reconcile::wiring::controller_of;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, NAMESPACE, TRACKED, adopters, orphans_in};
+use crate::caches::{NAMESPACE, TRACKED, adopters, claimable};
 use crate::controllers::Context;
 use crate::owners;
 
@@ -107,8 +107,7 @@ impl Reconciler for Jobs {
             None => !adopting.iter().any(|job| plan::selector(job).matches(&pod.metadata.labels)),
         });
         if let Some(job) = &job {
-            pods = self.pods.indexed(CONTROLLER, owners::uid(&**job));
-            pods.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+            pods = claimable(&self.pods, &**job, &key.namespace);
         }
         Some(Observed { job, pods, abandoned })
     }

@@ -11,7 +11,7 @@ use reconcile::{Action, Moment, Plan};
 use serde_json::{Value, json};
 
 use super::{Observed, TRACKING, plan};
-use crate::testing::{context, now, object, pod};
+use crate::testing::{context, now, object, pod, told_status};
 
 fn job(changes: Value) -> Job {
     let mut job = json!({
@@ -49,18 +49,8 @@ fn verbs(plan: &Plan) -> Vec<&'static str> {
     plan.actions.iter().map(Action::verb).collect()
 }
 
-fn told(plan: &Plan) -> Value {
-    let status = |action: &Action| match action {
-        Action::Patch { target, patch: client::Patch::Merge(patch) } if target.subresource == "status" => {
-            Some(patch["status"].clone())
-        }
-        _ => None,
-    };
-    plan.actions.iter().find_map(status).unwrap_or_default()
-}
-
 fn says(plan: &Plan, kind: &str) -> bool {
-    let conditions = told(plan)["conditions"].as_array().cloned().unwrap_or_default();
+    let conditions = told_status(plan)["conditions"].as_array().cloned().unwrap_or_default();
     conditions.iter().any(|one| one["type"] == kind && one["status"] == "True")
 }
 
@@ -87,16 +77,16 @@ fn pods_start_as_parallelism_and_completions_allow() {
 fn a_pod_is_counted_in_the_status_before_its_finalizer_goes() {
     let done = plan_of(&job(json!({})), vec![owned("a", "Succeeded", true)]);
     assert_eq!(verbs(&done), ["patch", "patch", "create", "create"]);
-    assert_eq!(told(&done)["uncountedTerminatedPods"]["succeeded"], json!(["uid-a"]));
-    assert!(told(&done).get("succeeded").is_none(), "not booked yet");
+    assert_eq!(told_status(&done)["uncountedTerminatedPods"]["succeeded"], json!(["uid-a"]));
+    assert!(told_status(&done).get("succeeded").is_none(), "not booked yet");
     let waiting = json!({"status": {"uncountedTerminatedPods": {"succeeded": ["uid-a"]}}});
     let booked = plan_of(&job(waiting.clone()), vec![owned("a", "Succeeded", false)]);
     assert_eq!(
-        (told(&booked)["succeeded"].clone(), told(&booked)["uncountedTerminatedPods"].clone()),
+        (told_status(&booked)["succeeded"].clone(), told_status(&booked)["uncountedTerminatedPods"].clone()),
         (json!(1), json!({"succeeded": null}))
     );
     let still = plan_of(&job(waiting), vec![owned("a", "Succeeded", true)]);
-    assert!(told(&still).get("succeeded").is_none(), "counted once");
+    assert!(told_status(&still).get("succeeded").is_none(), "counted once");
 }
 
 #[test]
@@ -159,8 +149,11 @@ fn indexed_pods_know_their_index_and_each_counts_once() {
         pod
     };
     let twice = plan_of(&indexed(json!({})), vec![with_index("a"), with_index("b")]);
-    assert_eq!((&told(&twice)["completedIndexes"], &told(&twice)["succeeded"]), (&json!("1"), &json!(1)));
-    assert_eq!(told(&twice)["uncountedTerminatedPods"], json!({}), "the index says it all");
+    assert_eq!(
+        (&told_status(&twice)["completedIndexes"], &told_status(&twice)["succeeded"]),
+        (&json!("1"), &json!(1))
+    );
+    assert_eq!(told_status(&twice)["uncountedTerminatedPods"], json!({}), "the index says it all");
 }
 
 fn indexed(changes: Value) -> Job {
@@ -197,7 +190,11 @@ fn the_failure_policy_decides_what_a_failure_does() {
     let uncounted = |policy: Value, pod: Pod| {
         let plan = plan_of(&job(policy), vec![pod]);
         let target = says(&plan, "FailureTarget");
-        (told(&plan)["uncountedTerminatedPods"]["failed"].clone(), target, verbs(&plan).contains(&"create"))
+        (
+            told_status(&plan)["uncountedTerminatedPods"]["failed"].clone(),
+            target,
+            verbs(&plan).contains(&"create"),
+        )
     };
     let of_code = |code| failed_pod("a", 0, code, 0);
     let counted = json!(["uid-a"]);
@@ -211,7 +208,7 @@ fn the_failure_policy_decides_what_a_failure_does() {
     assert_eq!(uncounted(rule("FailJob", 7), evicted), (Value::Null, false, true));
     let fails = plan_of(&job(rule("FailJob", 7)), vec![of_code(7)]);
     let message = "Container c for pod ns/a failed with exit code 7 matching FailJob rule at index 0";
-    assert_eq!(told(&fails)["conditions"][0]["message"], message);
+    assert_eq!(told_status(&fails)["conditions"][0]["message"], message);
 }
 
 #[test]
@@ -224,7 +221,7 @@ fn each_index_has_its_own_limit() {
     };
     let first = plan_of(&limited(json!({})), vec![failed_pod("a", 0, 1, 0)]);
     assert_eq!(verbs(&first), ["patch", "create"], "the failed pod is kept for its replacement");
-    assert_eq!(told(&first)["failedIndexes"], "");
+    assert_eq!(told_status(&first)["failedIndexes"], "");
     let Some(Action::Create { object, .. }) = first.actions.last() else { panic!("{first:?}") };
     let annotations = &object["metadata"]["annotations"];
     assert_eq!(annotations["batch.kubernetes.io/job-index-failure-count"], "1");
@@ -233,10 +230,10 @@ fn each_index_has_its_own_limit() {
     let replaced = plan_of(&limited(json!({})), vec![failed_pod("a", 0, 1, 0), next]);
     assert_eq!(verbs(&replaced), ["patch", "patch"], "now it is counted");
     let spent = plan_of(&limited(json!({})), vec![failed_pod("a", 0, 1, 1)]);
-    assert_eq!(told(&spent)["failedIndexes"], "0");
+    assert_eq!(told_status(&spent)["failedIndexes"], "0");
     assert_eq!(verbs(&spent), ["patch", "patch", "create"], "another index goes on");
     let doomed = plan_of(&limited(rule("FailIndex", 7)), vec![failed_pod("a", 0, 7, 0)]);
-    assert_eq!(told(&doomed)["failedIndexes"], "0");
+    assert_eq!(told_status(&doomed)["failedIndexes"], "0");
     let most = plan_of(&limited(json!({"spec": {"maxFailedIndexes": 0}})), vec![failed_pod("a", 0, 1, 1)]);
     assert!(format!("{most:?}").contains("MaxFailedIndexesExceeded"));
     let over = json!({"status": {"completedIndexes": "1,2", "failedIndexes": "0"}});
@@ -270,11 +267,14 @@ fn a_suspended_job_has_no_pods_and_no_time_runs() {
     let suspended = json!({"spec": {"suspend": true}, "status": {"startTime": "2026-11-23T11:00:00Z"}});
     let stops = plan_of(&job(suspended), running());
     assert_eq!(verbs(&stops), ["patch", "event", "patch", "delete"], "let go uncounted");
-    assert_eq!((&told(&stops)["startTime"], &told(&stops)["terminating"]), (&Value::Null, &json!(1)));
+    assert_eq!(
+        (&told_status(&stops)["startTime"], &told_status(&stops)["terminating"]),
+        (&Value::Null, &json!(1))
+    );
     let resumed =
         plan_of(&job(json!({"status": {"conditions": [{"type": "Suspended", "status": "True"}]}})), vec![]);
-    assert_eq!(told(&resumed)["startTime"], "2026-11-23T12:00:00Z");
-    assert_eq!(told(&resumed)["conditions"][0]["status"], "False");
+    assert_eq!(told_status(&resumed)["startTime"], "2026-11-23T12:00:00Z");
+    assert_eq!(told_status(&resumed)["conditions"][0]["status"], "False");
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn deleted_pods_are_replaced_when_the_policy_says() {
     assert_eq!(creates(json!({"spec": {"podReplacementPolicy": "Failed"}})), 1);
     assert_eq!(creates(rule("Ignore", 7)), 1, "as with a failure policy");
     let now = plan_of(&job(json!({})), leaving());
-    assert_eq!(told(&now)["uncountedTerminatedPods"]["failed"], json!(["uid-a"]));
+    assert_eq!(told_status(&now)["uncountedTerminatedPods"]["failed"], json!(["uid-a"]));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use client::Cache;
 use reconcile::wiring::controller_of;
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, adopters, orphans_in};
+use crate::caches::{CONTROLLER, adopters, claimable};
 use crate::controllers::Context;
 use crate::{owners, pods};
 
@@ -62,8 +62,7 @@ impl<K: Keeper> Reconciler for ReplicaSets<K> {
 
     fn observe(&self, key: &ObjectKey) -> Option<Observed<K>> {
         let keeper = self.keepers.get_key(key)?;
-        let mut candidates = self.pods.indexed(CONTROLLER, owners::uid(&*keeper));
-        candidates.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+        let candidates = claimable(&self.pods, &*keeper, &key.namespace);
         let siblings = match controller_of(keeper.metadata()) {
             Some(owner) => self.keepers.indexed(CONTROLLER, &owner.uid),
             None => vec![Arc::clone(&keeper)],

@@ -8,7 +8,7 @@ use reconcile::{Action, Plan};
 use serde_json::{Value, json};
 
 use super::{ObservedClaim, ObservedPod, of_claims, of_pods};
-use crate::testing::{object, pod};
+use crate::testing::{object, pod, told_status};
 
 fn asking(changes: Value) -> Pod {
     let mut all = json!({"spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "t"}]}});
@@ -41,16 +41,6 @@ fn verbs(plan: &Plan) -> Vec<&'static str> {
     plan.actions.iter().map(Action::verb).collect()
 }
 
-fn status(plan: &Plan) -> Value {
-    plan.actions
-        .iter()
-        .find_map(|action| match action {
-            Action::Patch { patch: client::Patch::Merge(patch), .. } => Some(patch["status"].clone()),
-            _ => None,
-        })
-        .unwrap_or_default()
-}
-
 #[test]
 fn a_template_becomes_a_claim_that_the_pod_names() {
     let made = plan_of(asking(json!({})), vec![], true);
@@ -59,7 +49,10 @@ fn a_template_becomes_a_claim_that_the_pod_names() {
     assert_eq!(created["metadata"]["labels"], json!({"a": "b"}));
     assert_eq!(created["metadata"]["annotations"]["resource.kubernetes.io/pod-claim-name"], "gpu");
     let named = plan_of(asking(json!({})), vec![claim("c1", "uid-p", json!({}))], true);
-    assert_eq!(status(&named)["resourceClaimStatuses"], json!([{"name": "gpu", "resourceClaimName": "c1"}]));
+    assert_eq!(
+        told_status(&named)["resourceClaimStatuses"],
+        json!([{"name": "gpu", "resourceClaimName": "c1"}])
+    );
     let knows = json!({"status": {"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "c1"}]}});
     assert_eq!(plan_of(asking(knows.clone()), vec![claim("c1", "uid-p", json!({}))], true), Plan::default());
     assert_eq!(verbs(&plan_of(asking(knows.clone()), vec![], true)), ["create"], "it was deleted");
@@ -84,7 +77,10 @@ fn a_pod_on_a_node_has_its_claims_reserved() {
     };
     let allocated = json!({"status": {"allocation": {}}});
     let reserved = plan_of(placed(), vec![claim("c1", "uid-p", allocated.clone())], true);
-    assert_eq!(status(&reserved)["reservedFor"], json!([{"name": "p", "resource": "pods", "uid": "uid-p"}]));
+    assert_eq!(
+        told_status(&reserved)["reservedFor"],
+        json!([{"name": "p", "resource": "pods", "uid": "uid-p"}])
+    );
     assert_eq!(plan_of(placed(), vec![claim("c1", "uid-p", json!({}))], true), Plan::default());
     let mut done = allocated;
     done["status"]["reservedFor"] = json!([{"name": "p", "resource": "pods", "uid": "uid-p"}]);
@@ -106,7 +102,7 @@ fn what_nobody_uses_is_freed_and_what_nobody_needs_deleted() {
     assert_eq!(plan_of(held.clone(), vec![running()]), Plan::default());
     let over = plan_of(held.clone(), vec![ended()]);
     assert_eq!(verbs(&over), ["patch", "patch", "delete"]);
-    assert_eq!(status(&over), json!({"reservedFor": [], "allocation": null}));
+    assert_eq!(told_status(&over), json!({"reservedFor": [], "allocation": null}));
     assert_eq!(
         verbs(&plan_of(held.clone(), vec![])),
         ["require", "patch", "patch"],

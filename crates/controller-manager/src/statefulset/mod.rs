@@ -22,9 +22,8 @@ use api::types::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use client::{Cache, Change};
 use reconcile::{Loop, Moment, Plan, Reconciler};
 
-use crate::caches::{CONTROLLER, NAMESPACE, adopters, orphans_in};
+use crate::caches::{NAMESPACE, adopters, claimable};
 use crate::controllers::Context;
-use crate::owners;
 use crate::revisions::{self, Versioned};
 
 /// The loop's caches.
@@ -99,10 +98,8 @@ impl Reconciler for StatefulSets {
 
     fn observe(&self, key: &ObjectKey) -> Option<Observed> {
         let set = self.sets.get_key(key)?;
-        let mut pods = self.pods.indexed(CONTROLLER, owners::uid(&*set));
-        pods.extend(self.pods.indexed(CONTROLLER, &orphans_in(&key.namespace)));
-        let mut revisions = self.revisions.indexed(CONTROLLER, owners::uid(&*set));
-        revisions.extend(self.revisions.indexed(CONTROLLER, &orphans_in(&key.namespace)));
+        let pods = claimable(&self.pods, &*set, &key.namespace);
+        let revisions = claimable(&self.revisions, &*set, &key.namespace);
         let namesake = self.revisions.get(&key.namespace, &revisions::new_name(&*set));
         let mut claims = BTreeMap::new();
         let members = pods.iter().filter_map(|pod| identity::ordinal(&set, pod));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Observed, plan};
 use crate::revisions;
-use crate::testing::{context, kubelet, now, object, pod, running};
+use crate::testing::{context, kubelet, now, object, pod, running, told_status};
 
 const NEW: &str = "web-new";
 const OLD: &str = "web-old";
@@ -118,16 +118,6 @@ fn shape(plan: &Plan) -> Vec<String> {
     };
     let matters = |action: &&Action| action.target().is_some_and(|target| target.subresource.is_empty());
     plan.actions.iter().filter(matters).map(|one| format!("{} {}", one.verb(), name(one))).collect()
-}
-
-fn told(plan: &Plan) -> Value {
-    let status = |action: &Action| match action {
-        Action::Patch { target, patch: client::Patch::Merge(patch) } if target.subresource == "status" => {
-            Some(patch["status"].clone())
-        }
-        _ => None,
-    };
-    plan.actions.iter().find_map(status).unwrap_or_default()
 }
 
 fn created(plan: &Plan) -> Vec<Value> {
@@ -358,7 +348,7 @@ fn pods_of_other_names_are_let_go_and_orphans_of_the_set_taken() {
 fn the_status_counts_and_a_finished_update_becomes_current() {
     let half = plan_of(&set(json!({})), vec![up(0, OLD), up(1, OLD), up(2, NEW)]);
     assert_eq!(
-        told(&half),
+        told_status(&half),
         json!({
             "observedGeneration": 1, "replicas": 3, "readyReplicas": 3, "availableReplicas": 3,
             "currentReplicas": 1, "updatedReplicas": 1, "currentRevision": OLD, "updateRevision": NEW,
@@ -366,11 +356,11 @@ fn the_status_counts_and_a_finished_update_becomes_current() {
         }),
         "one more is on its way out"
     );
-    let done = told(&plan_of(&set(json!({})), vec![up(0, NEW), up(1, NEW), up(2, NEW)]));
+    let done = told_status(&plan_of(&set(json!({})), vec![up(0, NEW), up(1, NEW), up(2, NEW)]));
     assert_eq!((&done["currentRevision"], &done["currentReplicas"]), (&json!(NEW), &json!(3)));
     let waits =
         plan_of(&set(json!({"spec": {"minReadySeconds": 3600}})), vec![up(0, NEW), up(1, NEW), up(2, NEW)]);
-    assert_eq!(told(&waits)["availableReplicas"], 0);
+    assert_eq!(told_status(&waits)["availableReplicas"], 0);
     assert_eq!(waits.wake_after, Some(Duration::from_secs(1800)));
     let failed =
         Moment { failure: Some(Failure { verb: "create", message: "no".into() }), ..Moment::at(now()) };
@@ -388,7 +378,7 @@ fn the_history_is_written_first_and_kept_short() {
     assert_eq!(created(&plan)[0]["kind"], "ControllerRevision");
     fresh.namesake = Some(Arc::clone(&fresh.revisions[0]));
     let collides = plan::plan(&fresh, &Moment::at(now()));
-    assert_eq!(told(&collides), json!({"collisionCount": 1}));
+    assert_eq!(told_status(&collides), json!({"collisionCount": 1}));
     let unused = |pods: Vec<Pod>| {
         let mut observed = observed(&set, pods, vec![]);
         let mut third = (*observed.revisions[0]).clone();

@@ -129,9 +129,7 @@ fn port(one: &Value, named: bool, path: &Path<'_>, errors: &mut ErrorList) {
         errors.required(&path.child("name"), "");
     }
     let number = one.int("port").unwrap_or_default();
-    for message in names::port_number(number) {
-        errors.invalid(&path.child("port"), number, message);
-    }
+    errors.port(&path.child("port"), number);
     errors.required_one_of(&path.child("protocol"), one.text("protocol"), &PROTOCOLS);
     if one.has("appProtocol") {
         let text = one.text("appProtocol");

@@ -158,11 +158,7 @@ fn service(service: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let (name, number) = (port.text("name"), port.int("number").unwrap_or_default());
     match (name.is_empty(), number) {
         (true, 0) => errors.required(path, "port name or number is required"),
-        (true, _) => {
-            for message in names::port_number(number) {
-                errors.invalid(&at.child("number"), number, message);
-            }
-        }
+        (true, _) => errors.port(&at.child("number"), number),
         (false, 0) => errors.invalid_all(&at.child("name"), name, names::port_name(name)),
         (false, _) => errors.invalid(path, "", "cannot set both port name & port number"),
     }

@@ -46,12 +46,12 @@ fn port(port: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let (number, last) = (port.field("port"), port.int("endPort"));
     let (at, end) = (path.child("port"), path.child("endPort"));
     if let Some(first) = number.as_i64() {
-        invalid_number(first, &at, errors);
+        errors.port(&at, first);
         if let Some(last) = last {
             if last < first {
                 errors.invalid(&end, first, "must be greater than or equal to `port`");
             }
-            invalid_number(last, &end, errors);
+            errors.port(&end, last);
         }
         return;
     }
@@ -61,12 +61,6 @@ fn port(port: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
     if let Some(name) = number.as_str() {
         errors.invalid_all(&at, name, names::port_name(name));
-    }
-}
-
-fn invalid_number(number: i64, path: &Path<'_>, errors: &mut ErrorList) {
-    for message in names::port_number(number) {
-        errors.invalid(path, number, message);
     }
 }
 

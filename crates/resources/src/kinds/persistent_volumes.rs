@@ -179,18 +179,18 @@ fn source(spec: &Value, name: &str, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 /// What sources without rules of their own must name.
-const fn required_of(source: &str) -> &'static [&'static str] {
-    match source.as_bytes() {
-        b"gcePersistentDisk" => &["pdName"],
-        b"awsElasticBlockStore" | b"cinder" | b"portworxVolume" => &["volumeID"],
-        b"glusterfs" => &["endpoints", "path"],
-        b"rbd" => &["image"],
-        b"flexVolume" => &["driver"],
-        b"azureFile" => &["secretName", "shareName"],
-        b"vsphereVolume" => &["volumePath"],
-        b"photonPersistentDisk" => &["pdID"],
-        b"azureDisk" => &["diskName", "diskURI"],
-        b"scaleIO" => &["gateway", "system", "volumeName"],
+fn required_of(source: &str) -> &'static [&'static str] {
+    match source {
+        "gcePersistentDisk" => &["pdName"],
+        "awsElasticBlockStore" | "cinder" | "portworxVolume" => &["volumeID"],
+        "glusterfs" => &["endpoints", "path"],
+        "rbd" => &["image"],
+        "flexVolume" => &["driver"],
+        "azureFile" => &["secretName", "shareName"],
+        "vsphereVolume" => &["volumePath"],
+        "photonPersistentDisk" => &["pdID"],
+        "azureDisk" => &["diskName", "diskURI"],
+        "scaleIO" => &["gateway", "system", "volumeName"],
         _ => &[],
     }
 }

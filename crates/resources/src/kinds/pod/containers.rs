@@ -174,19 +174,13 @@ fn ports(ports: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
         }
         match port.int("containerPort").unwrap_or_default() {
             0 => errors.required(&at.child("containerPort"), ""),
-            number => numbered(number, &at.child("containerPort"), errors),
+            number => errors.port(&at.child("containerPort"), number),
         }
         match port.int("hostPort").unwrap_or_default() {
             0 => {}
-            number => numbered(number, &at.child("hostPort"), errors),
+            number => errors.port(&at.child("hostPort"), number),
         }
         errors.required_one_of(&at.child("protocol"), port.text("protocol"), &["SCTP", "TCP", "UDP"]);
-    }
-}
-
-fn numbered(number: i64, path: &Path<'_>, errors: &mut ErrorList) {
-    for message in names::port_number(number) {
-        errors.invalid(path, number, message);
     }
 }
 

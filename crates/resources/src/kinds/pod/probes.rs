@@ -107,8 +107,5 @@ pub(crate) fn port(port: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         errors.invalid_all(path, name, names::port_name(name));
         return;
     }
-    let number = port.as_i64().unwrap_or_default();
-    for message in names::port_number(number) {
-        errors.invalid(path, number, message);
-    }
+    errors.port(path, port.as_i64().unwrap_or_default());
 }

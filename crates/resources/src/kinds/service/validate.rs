@@ -84,9 +84,7 @@ fn ports(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             errors.required(&at.child("name"), "");
         }
         let number = port.int("port").unwrap_or_default();
-        for message in names::port_number(number) {
-            errors.invalid(&at.child("port"), number, message);
-        }
+        errors.port(&at.child("port"), number);
         errors.required_one_of(&at.child("protocol"), port.text("protocol"), &["SCTP", "TCP", "UDP"]);
         port_rules(port.field("targetPort"), &at.child("targetPort"), errors);
         if port.has("appProtocol") {
@@ -255,9 +253,7 @@ fn traffic(service: &Object, path: &Path<'_>, errors: &mut ErrorList) {
     } else if check == 0 {
         errors.required(&at, "");
     } else {
-        for message in names::port_number(check) {
-            errors.invalid(&at, check, message);
-        }
+        errors.port(&at, check);
     }
     let (internal, at) = (spec.text("internalTrafficPolicy"), path.child("internalTrafficPolicy"));
     if spec.has("internalTrafficPolicy") {
